@@ -1,0 +1,1 @@
+//! Sans-io decisions of a broker and of the controller

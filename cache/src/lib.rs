@@ -1,0 +1,1 @@
+//! Byte-bounded LRU of committed batches, the sidecar of every node

@@ -1,0 +1,1 @@
+//! Rust SDK: producer, consumer and admin of the mesh

@@ -1,0 +1,1 @@
+//! Kademlia directory: signed records, the validating store, resolve

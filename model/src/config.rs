@@ -1,0 +1,409 @@
+//! Per-topic configuration, under Kafka's names (and two of our own: `durability`, `storage.engine`).
+//!
+//! One row of [`KEYS`] is the whole truth about a key: name, default, range, documentation. The
+//! reference page, `topic describe`, and later DescribeConfigs are generated from it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::Compression;
+use crate::limits::{BATCH_BYTES_MAX, CONFIG_VALUE_BYTES_MAX, TOPIC_CONFIGS_MAX};
+
+/// What a value of a key may be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// An integer from `min` to `max`, both included. −1 often means "no limit", see the documentation.
+    Integer {
+        /// Smallest value.
+        min: i64,
+        /// Largest value.
+        max: i64,
+    },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// `true` or `false`.
+    Boolean,
+}
+
+/// One key of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Kafka's name, with dots.
+    pub name: &'static str,
+    /// Value when nothing is set.
+    pub default: &'static str,
+    /// Legal values.
+    pub kind: Kind,
+    /// What it does, for the reference page.
+    pub doc: &'static str,
+}
+
+const fn integer(min: i64, max: i64) -> Kind {
+    Kind::Integer { min, max }
+}
+
+/// Every key that a topic accepts, sorted by name.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "cleanup.policy",
+        default: "delete",
+        kind: Kind::Choice(&["delete"]),
+        doc: "What happens to old segments: `delete` removes them by `retention.ms` and `retention.bytes`.",
+    },
+    Key {
+        name: "compression.type",
+        default: "producer",
+        kind: Kind::Choice(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
+        doc: "Codec of stored batches; `producer` keeps what the producer chose and touches nothing.",
+    },
+    Key {
+        name: "durability",
+        default: "replicated",
+        kind: Kind::Choice(&["replicated", "fsync"]),
+        doc: "When a record counts as safe: in the memory of every in-sync replica (`replicated`), or flushed to its disk (`fsync`).",
+    },
+    Key {
+        name: "file.delete.delay.ms",
+        default: "60000",
+        kind: integer(0, i64::MAX),
+        doc: "Time (ms) between a segment's removal from the log and the removal of its file.",
+    },
+    Key {
+        name: "flush.messages",
+        default: "9223372036854775807",
+        kind: integer(1, i64::MAX),
+        doc: "Records appended before the log is flushed; the node-wide flusher works besides.",
+    },
+    Key {
+        name: "flush.ms",
+        default: "9223372036854775807",
+        kind: integer(0, i64::MAX),
+        doc: "Time (ms) before appended records are flushed; the node-wide flusher works besides.",
+    },
+    Key {
+        name: "index.interval.bytes",
+        default: "4096",
+        kind: integer(0, i32::MAX as i64),
+        doc: "Bytes of log between two entries of the offset and time indexes.",
+    },
+    Key {
+        name: "max.message.bytes",
+        default: "1048588",
+        kind: integer(0, BATCH_BYTES_MAX as i64),
+        doc: "Largest record batch (bytes, compressed).",
+    },
+    Key {
+        name: "message.timestamp.after.max.ms",
+        default: "3600000",
+        kind: integer(0, i64::MAX),
+        doc: "How far (ms) a record's timestamp may lie in the future of the broker's clock.",
+    },
+    Key {
+        name: "message.timestamp.before.max.ms",
+        default: "9223372036854775807",
+        kind: integer(0, i64::MAX),
+        doc: "How far (ms) a record's timestamp may lie in the past of the broker's clock.",
+    },
+    Key {
+        name: "message.timestamp.type",
+        default: "CreateTime",
+        kind: Kind::Choice(&["CreateTime", "LogAppendTime"]),
+        doc: "Whose clock stamps records: the producer's or the broker's.",
+    },
+    Key {
+        name: "min.insync.replicas",
+        default: "1",
+        kind: integer(1, i32::MAX as i64),
+        doc: "In-sync replicas that an `acks=all` produce needs.",
+    },
+    Key {
+        name: "preallocate",
+        default: "false",
+        kind: Kind::Boolean,
+        doc: "Reserve the whole segment's space on disk at once.",
+    },
+    Key {
+        name: "retention.bytes",
+        default: "-1",
+        kind: integer(-1, i64::MAX),
+        doc: "Bytes that one partition keeps; −1 is no limit.",
+    },
+    Key {
+        name: "retention.ms",
+        default: "604800000",
+        kind: integer(-1, i64::MAX),
+        doc: "Time (ms) that a record is kept; −1 is no limit.",
+    },
+    Key {
+        name: "segment.bytes",
+        default: "1073741824",
+        kind: integer(1 << 10, i32::MAX as i64),
+        doc: "Size at which a segment is closed and the next begun.",
+    },
+    Key {
+        name: "segment.ms",
+        default: "604800000",
+        kind: integer(1, i64::MAX),
+        doc: "Age (ms) at which a segment is closed even if it is not full.",
+    },
+    Key {
+        name: "storage.engine",
+        default: "file",
+        kind: Kind::Choice(&["file", "memory"]),
+        doc: "Where the log lives: on disk, or in memory only (gone with the process). Fixed when the topic is created.",
+    },
+];
+
+/// When a record counts as safe (`durability`).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Durability {
+    /// In the memory of every in-sync replica.
+    #[default]
+    Replicated,
+    /// Flushed to the disk of every in-sync replica.
+    Fsync,
+}
+
+/// Where a topic's log lives (`storage.engine`).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum StorageEngine {
+    /// Segments on disk.
+    #[default]
+    File,
+    /// Memory only.
+    Memory,
+}
+
+/// A topic's configuration with every key resolved and typed. Times are milliseconds; `None` is "no limit".
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TopicConfig {
+    /// `compression.type`; `None` keeps the producer's choice.
+    pub compression: Option<Compression>,
+    /// `durability`.
+    pub durability: Durability,
+    /// `file.delete.delay.ms`.
+    pub file_delete_delay_ms: u64,
+    /// `flush.messages`.
+    pub flush_messages: u64,
+    /// `flush.ms`.
+    pub flush_ms: u64,
+    /// `index.interval.bytes`.
+    pub index_interval_bytes: u32,
+    /// `max.message.bytes`.
+    pub max_message_bytes: u32,
+    /// `message.timestamp.after.max.ms`.
+    pub timestamp_after_max_ms: u64,
+    /// `message.timestamp.before.max.ms`.
+    pub timestamp_before_max_ms: u64,
+    /// `message.timestamp.type` is `LogAppendTime`.
+    pub log_append_time: bool,
+    /// `min.insync.replicas`.
+    pub min_insync_replicas: u32,
+    /// `preallocate`.
+    pub preallocate: bool,
+    /// `retention.bytes`.
+    pub retention_bytes: Option<u64>,
+    /// `retention.ms`.
+    pub retention_ms: Option<u64>,
+    /// `segment.bytes`.
+    pub segment_bytes: u32,
+    /// `segment.ms`.
+    pub segment_ms: u64,
+    /// `storage.engine`.
+    pub storage_engine: StorageEngine,
+}
+
+/// Why a configuration was refused.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum ConfigError {
+    /// No such key.
+    #[error("unknown topic config {key:?}{}", suggestion.map(|s| format!("; did you mean {s:?}?")).unwrap_or_default())]
+    UnknownKey {
+        /// What was given.
+        key: String,
+        /// The nearest key.
+        suggestion: Option<&'static str>,
+    },
+    /// A value outside the key's kind.
+    #[error("invalid value {value:?} for {key}: {expected}")]
+    InvalidValue {
+        /// The key.
+        key: &'static str,
+        /// What was given.
+        value: String,
+        /// What would be legal.
+        expected: String,
+    },
+    /// More overrides than a topic may have.
+    #[error("{given} topic configs, limit is {TOPIC_CONFIGS_MAX}")]
+    TooMany {
+        /// How many were given.
+        given: usize,
+    },
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Integer { min, max: i64::MAX } => write!(f, "an integer of at least {min}"),
+            Self::Integer { min, max } => write!(f, "an integer from {min} to {max}"),
+            Self::Choice(words) => write!(f, "one of {}", words.join(", ")),
+            Self::Boolean => f.write_str("true or false"),
+        }
+    }
+}
+
+impl Key {
+    /// The row of this name.
+    ///
+    /// # Errors
+    /// [`ConfigError::UnknownKey`] with the nearest name.
+    pub fn find(name: &str) -> Result<&'static Self, ConfigError> {
+        KEYS.iter().find(|key| key.name == name).ok_or_else(|| ConfigError::UnknownKey {
+            key: name.chars().take(80).collect(),
+            suggestion: nearest(name, KEYS.iter().map(|key| key.name)),
+        })
+    }
+
+    /// Checks `value` against the kind.
+    ///
+    /// # Errors
+    /// [`ConfigError::InvalidValue`].
+    pub fn check(&self, value: &str) -> Result<(), ConfigError> {
+        let legal = value.len() <= CONFIG_VALUE_BYTES_MAX
+            && match self.kind {
+                Kind::Integer { min, max } => value.parse::<i64>().is_ok_and(|v| (min..=max).contains(&v)),
+                Kind::Choice(words) => words.contains(&value),
+                Kind::Boolean => matches!(value, "true" | "false"),
+            };
+        if legal {
+            return Ok(());
+        }
+        Err(ConfigError::InvalidValue {
+            key: self.name,
+            value: value.chars().take(80).collect(),
+            expected: format!("expected {}", self.kind),
+        })
+    }
+}
+
+/// The candidate closest to `given`, if it is close enough to be a slip of the finger.
+#[must_use]
+pub fn nearest<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let given: Vec<char> = given.chars().take(80).collect();
+    candidates
+        .into_iter()
+        .map(|candidate| (edit_distance(&given, candidate), candidate))
+        .min()
+        .filter(|(distance, _)| *distance <= 2.max(given.len() / 3))
+        .map(|(_, candidate)| candidate)
+}
+
+fn edit_distance(a: &[char], b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+impl TopicConfig {
+    /// Resolves `overrides` over the defaults of [`KEYS`].
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first key or value that is refused.
+    pub fn resolve(overrides: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        if overrides.len() > TOPIC_CONFIGS_MAX {
+            return Err(ConfigError::TooMany { given: overrides.len() });
+        }
+        for (name, value) in overrides {
+            Key::find(name)?.check(value)?;
+        }
+        let text = |name: &str| match overrides.get(name) {
+            Some(value) => value.as_str(),
+            None => Key::find(name).expect("the table has every key of the struct").default,
+        };
+        // Values were checked above; the fallbacks below are never taken.
+        let number = |name: &str| text(name).parse::<i64>().unwrap_or_default();
+        let unsigned = |name: &str| number(name).unsigned_abs();
+        let small = |name: &str| u32::try_from(number(name)).unwrap_or(u32::MAX);
+        let limit = |name: &str| u64::try_from(number(name)).ok();
+        Ok(Self {
+            compression: match text("compression.type") {
+                "producer" => None,
+                name => Some(Compression::from_name(name).unwrap_or(Compression::None)),
+            },
+            durability: if text("durability") == "fsync" { Durability::Fsync } else { Durability::Replicated },
+            file_delete_delay_ms: unsigned("file.delete.delay.ms"),
+            flush_messages: unsigned("flush.messages"),
+            flush_ms: unsigned("flush.ms"),
+            index_interval_bytes: small("index.interval.bytes"),
+            max_message_bytes: small("max.message.bytes"),
+            timestamp_after_max_ms: unsigned("message.timestamp.after.max.ms"),
+            timestamp_before_max_ms: unsigned("message.timestamp.before.max.ms"),
+            log_append_time: text("message.timestamp.type") == "LogAppendTime",
+            min_insync_replicas: small("min.insync.replicas"),
+            preallocate: text("preallocate") == "true",
+            retention_bytes: limit("retention.bytes"),
+            retention_ms: limit("retention.ms"),
+            segment_bytes: small("segment.bytes"),
+            segment_ms: unsigned("segment.ms"),
+            storage_engine: if text("storage.engine") == "memory" {
+                StorageEngine::Memory
+            } else {
+                StorageEngine::File
+            },
+        })
+    }
+}
+
+impl Default for TopicConfig {
+    fn default() -> Self {
+        Self::resolve(&BTreeMap::new()).expect("the defaults of the table are legal")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::BATCH_BYTES_DEFAULT;
+
+    fn set(key: &str, value: &str) -> Result<TopicConfig, ConfigError> {
+        TopicConfig::resolve(&BTreeMap::from([(key.to_owned(), value.to_owned())]))
+    }
+
+    #[test]
+    fn the_table_is_sorted_and_its_defaults_are_legal() {
+        assert!(KEYS.windows(2).all(|pair| pair[0].name < pair[1].name));
+        for key in KEYS {
+            assert_eq!(key.check(key.default), Ok(()));
+        }
+        assert_eq!(TopicConfig::default().max_message_bytes, BATCH_BYTES_DEFAULT);
+        assert_eq!(TopicConfig::default().retention_ms, Some(604_800_000));
+    }
+
+    #[test]
+    fn minus_one_is_no_limit() {
+        assert_eq!(set("retention.ms", "-1").expect("legal").retention_ms, None);
+        assert_eq!(set("retention.bytes", "5").expect("legal").retention_bytes, Some(5));
+    }
+
+    #[test]
+    fn slips_get_a_suggestion_and_bad_values_say_what_is_legal() {
+        let error = set("retention.sm", "1").expect_err("unknown");
+        assert_eq!(error.to_string(), "unknown topic config \"retention.sm\"; did you mean \"retention.ms\"?");
+        let error = set("segment.bytes", "12").expect_err("too small");
+        assert_eq!(
+            error.to_string(),
+            "invalid value \"12\" for segment.bytes: expected an integer from 1024 to 2147483647"
+        );
+        assert!(set("cleanup.policy", "compact").is_err(), "refused until compaction exists, not accepted and ignored");
+    }
+}

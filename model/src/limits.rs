@@ -1,0 +1,163 @@
+//! Every bound of the system, in one place; relations between them are checked at compile time.
+//!
+//! Sizes are bytes unless the name says otherwise, times are milliseconds (`_ms`).
+
+// Names and records -----------------------------------------------------------------------------
+
+/// Longest topic name (Kafka's).
+pub const TOPIC_NAME_BYTES_MAX: usize = 249;
+/// Header of a record batch v2, up to and with the record count.
+pub const BATCH_HEADER_BYTES: usize = 61;
+/// Largest record batch that any topic may allow (`max.message.bytes` is at most this).
+pub const BATCH_BYTES_MAX: u32 = 64 * MIB as u32;
+/// Kafka's default of `max.message.bytes`.
+pub const BATCH_BYTES_DEFAULT: u32 = 1_048_588;
+/// Records one batch may claim.
+pub const BATCH_RECORDS_MAX: u32 = 1_000_000;
+/// Bytes that one batch may decompress to; a bomb is refused here.
+pub const BATCH_DECOMPRESSED_BYTES_MAX: usize = 256 * MIB;
+/// Headers of one record.
+pub const RECORD_HEADERS_MAX: usize = 10_000;
+
+// Topics ----------------------------------------------------------------------------------------
+
+/// Partitions of one topic.
+pub const TOPIC_PARTITIONS_MAX: u32 = 10_000;
+/// Topics of a cluster.
+pub const TOPICS_MAX: usize = 100_000;
+/// Nodes of a cluster, fenced ones with it.
+pub const NODES_MAX: usize = 10_000;
+/// Config overrides of one topic.
+pub const TOPIC_CONFIGS_MAX: usize = 128;
+/// Bytes of one config value.
+pub const CONFIG_VALUE_BYTES_MAX: usize = 4096;
+
+// Log -------------------------------------------------------------------------------------------
+
+/// A segment is preallocated in chunks of at most this.
+pub const PREALLOCATE_BYTES_MAX: u64 = MIB as u64;
+/// One entry of the offset and time indexes for this many bytes of segment (`index.interval.bytes`).
+pub const INDEX_INTERVAL_BYTES: u32 = 4096;
+/// Bytes that one read of a log returns at most, unless a single batch is larger.
+pub const READ_BYTES_MAX: u32 = 16 * MIB as u32;
+/// A dirty log is flushed at the latest after this time …
+pub const FLUSH_DIRTY_MS_MAX: u64 = 5_000;
+/// … or once this much is dirty.
+pub const FLUSH_DIRTY_BYTES_MAX: u64 = 64 * MIB as u64;
+/// Fsyncs of replicated topics a second and node.
+pub const FLUSHES_PER_SECOND_MAX: u32 = 200;
+
+// Wire ------------------------------------------------------------------------------------------
+
+/// Header (prost) of a mesh frame.
+pub const FRAME_HEADER_BYTES_MAX: usize = 4 * MIB;
+/// Body (raw record bytes) of a mesh frame: one largest batch and a little company.
+pub const FRAME_BODY_BYTES_MAX: usize = 80 * MIB;
+/// A frame is read in steps of this, so that a claimed length allocates nothing by itself.
+pub const FRAME_READ_STEP_BYTES: usize = 256 * KIB;
+/// Header of a frame of the small protocols (hello, register, resolve, admin).
+pub const CONTROL_HEADER_BYTES_MAX: usize = 4 * MIB;
+/// Header of a hello: the one frame that a stranger may send.
+pub const HELLO_HEADER_BYTES_MAX: usize = 64 * KIB;
+/// Outstanding requests to one peer and protocol.
+pub const PEER_REQUESTS_MAX: usize = 64;
+/// Substreams of one protocol on one connection, both directions together.
+pub const PEER_STREAMS_MAX: usize = 256;
+/// Requests being served by a node at once, all protocols.
+pub const NODE_REQUESTS_MAX: usize = 4096;
+/// Bytes of request bodies held by a node at once.
+pub const NODE_REQUEST_BYTES_MAX: usize = 512 * MIB;
+/// Longest exchange of a request-response protocol.
+pub const EXCHANGE_MS_MAX: u64 = 60_000;
+/// Deadline of a control request when the caller names none.
+pub const CONTROL_DEADLINE_MS: u64 = 10_000;
+/// Longest wait of a fetch or watch for news; below [`EXCHANGE_MS_MAX`].
+pub const LONG_POLL_MS_MAX: u64 = 30_000;
+/// Partitions named by one produce or fetch.
+pub const REQUEST_PARTITIONS_MAX: usize = 10_000;
+
+// Swarm -----------------------------------------------------------------------------------------
+
+/// Connections of one peer.
+pub const PEER_CONNECTIONS_MAX: u32 = 8;
+/// Connections being set up, each direction.
+pub const PENDING_CONNECTIONS_MAX: u32 = 64;
+/// Established connections of a node.
+pub const CONNECTIONS_MAX: u32 = 4096;
+/// An unadmitted peer is disconnected after this time.
+pub const ADMISSION_MS_MAX: u64 = 5_000;
+/// Members with which a node keeps a connection at all times; beyond, connections follow use.
+pub const FULL_MESH_NODES_MAX: usize = 16;
+/// Commands waiting for the swarm task.
+pub const SWARM_COMMANDS_MAX: usize = 1024;
+/// A gossip message.
+pub const GOSSIP_BYTES_MAX: usize = 16 * KIB;
+/// Addresses a node may register.
+pub const NODE_ADDRESSES_MAX: usize = 16;
+/// Bytes of one address as text.
+pub const ADDRESS_BYTES_MAX: usize = 512;
+/// Bytes of a rack, role or other short label.
+pub const LABEL_BYTES_MAX: usize = 249;
+
+// DHT -------------------------------------------------------------------------------------------
+
+/// Holders of a record: Kademlia's k.
+pub const DHT_HOLDERS: usize = 8;
+/// Parallel requests of one lookup: Kademlia's alpha.
+pub const DHT_PARALLELISM: usize = 3;
+/// A record, signature and envelope with it.
+pub const DHT_RECORD_BYTES_MAX: usize = 16 * KIB;
+/// A Kademlia packet: a record and the addresses of k peers fit.
+pub const DHT_PACKET_BYTES_MAX: usize = 64 * KIB;
+/// Records that one node stores for others.
+pub const DHT_RECORDS_MAX: usize = 65_536;
+/// Bytes of records that one node stores for others.
+pub const DHT_STORE_BYTES_MAX: usize = 256 * MIB;
+/// Partitions in one shard of a topic's record.
+pub const DHT_SHARD_PARTITIONS: u32 = 128;
+/// Life of node, topic and shard records; refreshed at a third of it.
+pub const DHT_TTL_MS: u64 = 30 * 60_000;
+/// Life of the quorum record; refreshed at a fifth of it.
+pub const DHT_QUORUM_TTL_MS: u64 = 10 * 60_000;
+/// Resolved routes a node or client keeps.
+pub const ROUTE_CACHE_TOPICS_MAX: usize = 10_000;
+
+// Metadata log ----------------------------------------------------------------------------------
+
+/// Deltas of one entry.
+pub const ENTRY_DELTAS_MAX: usize = 4096;
+/// Bytes of one entry.
+pub const ENTRY_BYTES_MAX: usize = 8 * MIB;
+/// Bytes of a metadata snapshot.
+pub const SNAPSHOT_BYTES_MAX: usize = 512 * MIB;
+/// Entries after which a snapshot is taken.
+pub const SNAPSHOT_ENTRIES: u64 = 10_000;
+/// Nesting of a CBOR value.
+pub const CBOR_DEPTH_MAX: usize = 32;
+/// A node says that it lives this often …
+pub const HEARTBEAT_MS: u64 = 500;
+/// … and is fenced after silence of this length (KIP-631 calls it the session).
+pub const SESSION_MS: u64 = 6_000;
+/// Requests the controller folds into one entry.
+pub const CONTROLLER_BATCH_MAX: usize = 1000;
+/// Admin requests waiting for the controller.
+pub const CONTROLLER_QUEUE_MAX: usize = 4096;
+
+// Units -----------------------------------------------------------------------------------------
+
+/// 1024 bytes.
+pub const KIB: usize = 1024;
+/// 1024 KiB.
+pub const MIB: usize = 1024 * KIB;
+
+const _: () = {
+    assert!(BATCH_BYTES_DEFAULT <= BATCH_BYTES_MAX);
+    assert!((BATCH_BYTES_MAX as usize) < FRAME_BODY_BYTES_MAX, "a frame carries a largest batch");
+    assert!(LONG_POLL_MS_MAX < EXCHANGE_MS_MAX, "a long poll ends before its exchange does");
+    assert!(CONTROL_DEADLINE_MS < EXCHANGE_MS_MAX);
+    assert!(DHT_RECORD_BYTES_MAX * 2 <= DHT_PACKET_BYTES_MAX, "a packet carries a record and peers");
+    assert!(HEARTBEAT_MS * 4 <= SESSION_MS, "a session survives lost heartbeats");
+    assert!(PEER_REQUESTS_MAX <= PEER_STREAMS_MAX);
+    assert!(PEER_STREAMS_MAX < 512, "yamux kills a connection of more substreams");
+    assert!(FRAME_BODY_BYTES_MAX < NODE_REQUEST_BYTES_MAX);
+};

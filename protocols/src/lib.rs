@@ -1,0 +1,1 @@
+//! libp2p wire contracts of the mesh
