@@ -1,1 +1,10 @@
-//! Sans-io decisions of a broker and of the controller
+//! What a broker and the controller decide, without I/O.
+//!
+//! Nothing here reads a clock, a random source or a socket: every decision is a function of state
+//! and arguments, so that the simulator can drive the same code that `node` feeds and carries out.
+
+pub mod error;
+pub mod metadata;
+pub mod request;
+
+pub use error::{ErrorCode, Failure, LeaderHint};

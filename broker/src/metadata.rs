@@ -1,0 +1,225 @@
+//! The metadata log: deltas, and the image that they fold into.
+//!
+//! Entries carry *results*, not commands, so applying them is a pure fold that cannot diverge
+//! between versions (as in KRaft, KIP-631). These types derive serde because they are the format
+//! of the metadata log (CBOR maps, unknown fields ignored, new fields defaulted); the mesh carries
+//! them as opaque entries.
+
+use std::collections::BTreeMap;
+
+use rafka_model::{
+    BootId, BrokerEpoch, ClusterId, DirectoryId, LeaderEpoch, MetadataIndex, NodeId, PartitionEpoch, PartitionId,
+    TopicId, TopicName, TopicPartition,
+};
+use serde::{Deserialize, Serialize};
+
+/// One committed entry: what the controller decided in one go.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Index of this entry in the metadata log, one more than the entry's before it.
+    pub index: MetadataIndex,
+    /// What changed, in order.
+    pub deltas: Vec<Delta>,
+}
+
+/// One change of metadata.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Delta {
+    /// The cluster was founded. First delta of every metadata log, and only there.
+    ClusterFounded {
+        /// Hash of `public_key`.
+        cluster_id: ClusterId,
+        /// Ed25519 public half of the cluster key.
+        public_key: [u8; 32],
+        /// blake3 of the join token; `None` when the founder runs open on loopback.
+        join_token_hash: Option<[u8; 32]>,
+        /// Version of the cluster's behaviour; grows by upgrades.
+        feature_level: u32,
+    },
+    /// The voters of the metadata quorum are now these.
+    VotersChanged {
+        /// By node id.
+        voters: Vec<NodeId>,
+    },
+    /// A node joined or came back; it is fenced until its first heartbeat.
+    NodeRegistered(Node),
+    /// A node fell silent: it leads nothing and is in no ISR from here on (KIP-631).
+    NodeFenced {
+        /// Which node.
+        id: NodeId,
+    },
+    /// A node is back in service.
+    NodeUnfenced {
+        /// Which node.
+        id: NodeId,
+    },
+    /// A topic was made, with all its partitions.
+    TopicCreated(Topic),
+    /// A topic and its records are gone.
+    TopicDeleted {
+        /// Which topic.
+        id: TopicId,
+    },
+    /// One config of a topic.
+    TopicConfigChanged {
+        /// Which topic.
+        id: TopicId,
+        /// The key.
+        key: String,
+        /// New value; `None` goes back to the default.
+        value: Option<String>,
+    },
+    /// A partition was added or its state changed.
+    PartitionChanged {
+        /// Which partition.
+        partition: TopicPartition,
+        /// All of its state.
+        state: PartitionState,
+    },
+}
+
+/// What part a node plays.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Owns partitions.
+    #[default]
+    Broker,
+    /// Owns nothing; relays.
+    Gateway,
+}
+
+/// A registered node.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// Index of its first registration.
+    pub id: NodeId,
+    /// libp2p peer id, as text.
+    pub peer_id: String,
+    /// Its data directory.
+    pub directory: DirectoryId,
+    /// Index of this registration.
+    pub epoch: BrokerEpoch,
+    /// Boot of its machine.
+    pub boot: BootId,
+    /// Mesh addresses, multiaddrs as text, without `/p2p`.
+    pub addresses: Vec<String>,
+    /// Kafka endpoints by listener name: `host:port`.
+    #[serde(default)]
+    pub kafka: BTreeMap<String, String>,
+    /// Address of its ops HTTP, for tools on the same network.
+    #[serde(default)]
+    pub ops: Option<String>,
+    /// Failure domain.
+    #[serde(default)]
+    pub rack: Option<String>,
+    /// Weight in placement, 1.0 is normal; thousandths.
+    #[serde(default = "normal_weight")]
+    pub weight_milli: u32,
+    /// Part it plays.
+    #[serde(default)]
+    pub role: Role,
+    /// Program version.
+    #[serde(default)]
+    pub version: String,
+    /// Out of service: silent, or not yet heard.
+    pub fenced: bool,
+}
+
+fn normal_weight() -> u32 {
+    1000
+}
+
+/// A topic and its partitions.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Topic {
+    /// Its id.
+    pub id: TopicId,
+    /// Its name.
+    pub name: TopicName,
+    /// Overrides.
+    pub configs: BTreeMap<String, String>,
+    /// Resolved at creation.
+    pub replication_factor: u16,
+    /// By index, dense from 0.
+    pub partitions: Vec<PartitionState>,
+    /// Index of the last change of this topic or a partition of it: the version of its DHT records.
+    #[serde(default)]
+    pub changed: MetadataIndex,
+}
+
+/// What the controller knows of a partition.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct PartitionState {
+    /// Where it lives, in order of preference.
+    pub replicas: Vec<NodeId>,
+    /// Who leads; `None` while nobody can.
+    pub leader: Option<NodeId>,
+    /// Grows with each change of leader.
+    pub leader_epoch: LeaderEpoch,
+    /// Grows with each change of this state.
+    pub partition_epoch: PartitionEpoch,
+    /// In-sync replicas.
+    pub isr: Vec<NodeId>,
+    /// Eligible leader replicas (KIP-966).
+    #[serde(default)]
+    pub elr: Vec<NodeId>,
+}
+
+/// State of the cluster after the entries up to `index`.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Image {
+    /// Last entry applied.
+    pub index: MetadataIndex,
+    /// Set by the first entry.
+    pub cluster: Option<Cluster>,
+    /// Voters of the metadata quorum.
+    pub voters: Vec<NodeId>,
+    /// By id.
+    pub nodes: BTreeMap<NodeId, Node>,
+    /// By id.
+    pub topics: BTreeMap<TopicId, Topic>,
+    /// Ids by name.
+    pub topic_ids: BTreeMap<TopicName, TopicId>,
+}
+
+/// What was decided when the cluster was founded.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Hash of the cluster key's public half.
+    pub id: ClusterId,
+    /// Ed25519.
+    pub public_key: [u8; 32],
+    /// blake3 of the join token.
+    pub join_token_hash: Option<[u8; 32]>,
+    /// Version of the cluster's behaviour.
+    pub feature_level: u32,
+}
+
+impl Image {
+    /// The topic of this name.
+    #[must_use]
+    pub fn topic(&self, name: &TopicName) -> Option<&Topic> {
+        self.topics.get(self.topic_ids.get(name)?)
+    }
+
+    /// The state of one partition.
+    #[must_use]
+    pub fn partition(&self, at: TopicPartition) -> Option<&PartitionState> {
+        self.topics.get(&at.topic)?.partition(at.partition)
+    }
+
+    /// The node of this peer id.
+    #[must_use]
+    pub fn node_by_peer(&self, peer_id: &str) -> Option<&Node> {
+        self.nodes.values().find(|node| node.peer_id == peer_id)
+    }
+}
+
+impl Topic {
+    /// The state of one partition.
+    #[must_use]
+    pub fn partition(&self, id: PartitionId) -> Option<&PartitionState> {
+        self.partitions.get(id.0 as usize)
+    }
+}
