@@ -46,6 +46,12 @@ pub const FLUSH_DIRTY_MS_MAX: u64 = 5_000;
 pub const FLUSH_DIRTY_BYTES_MAX: u64 = 64 * MIB as u64;
 /// Fsyncs of replicated topics a second and node.
 pub const FLUSHES_PER_SECOND_MAX: u32 = 200;
+/// Entries of one index; a segment that has more is closed.
+pub const INDEX_ENTRIES_MAX: u32 = 1 << 20;
+/// Files of closed segments that one log keeps open for readers.
+pub const SEALED_FILES_MAX: usize = 4;
+/// The leader-epoch cache of one log, as a file.
+pub const EPOCH_CACHE_BYTES_MAX: usize = 16 * MIB;
 
 // Wire ------------------------------------------------------------------------------------------
 
