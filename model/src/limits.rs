@@ -148,6 +148,34 @@ pub const SESSION_MS: u64 = 6_000;
 pub const CONTROLLER_BATCH_MAX: usize = 1000;
 /// Admin requests waiting for the controller.
 pub const CONTROLLER_QUEUE_MAX: usize = 4096;
+/// A segment of the consensus log is closed once it holds this.
+pub const METADATA_SEGMENT_BYTES: u64 = 8 * MIB as u64;
+/// Consensus log entries kept in memory for readers.
+pub const METADATA_CACHE_BYTES: usize = 16 * MIB;
+/// Bytes that one read of the consensus log returns, unless a single entry is larger.
+pub const METADATA_READ_BYTES_MAX: usize = 4 * MIB;
+/// Bytes of consensus log that one fsync covers, unless a single append is larger.
+pub const METADATA_GROUP_BYTES_MAX: usize = 16 * MIB;
+/// Writes waiting for the consensus log's disk thread.
+pub const METADATA_WRITES_MAX: usize = 1024;
+/// Recent entries kept for the watch feed …
+pub const METADATA_RECENT_ENTRIES_MAX: usize = 10_000;
+/// … and their bytes; who is further behind gets a snapshot.
+pub const METADATA_RECENT_BYTES_MAX: usize = 16 * MIB;
+/// Entries that stay in the consensus log behind a snapshot, for voters that are a little late.
+pub const SNAPSHOT_ENTRIES_KEPT: u64 = 1_000;
+/// Heartbeat of the consensus leader.
+pub const RAFT_HEARTBEAT_MS: u64 = 100;
+/// Shortest silence of the leader before a voter stands for election …
+pub const RAFT_ELECTION_MS_MIN: u64 = 400;
+/// … and the longest.
+pub const RAFT_ELECTION_MS_MAX: u64 = 800;
+/// The controller drains its queue for at most this long before it proposes what it has.
+pub const CONTROLLER_DRAIN_MS_MAX: u64 = 5;
+/// The image of a node that does not vote is saved at most this often.
+pub const IMAGE_SAVE_MS: u64 = 1_000;
+/// Tombstones of deleted topics kept for their publishers.
+pub const TOMBSTONES_MAX: usize = 10_000;
 
 // Units -----------------------------------------------------------------------------------------
 
@@ -166,4 +194,7 @@ const _: () = {
     assert!(PEER_REQUESTS_MAX <= PEER_STREAMS_MAX);
     assert!(PEER_STREAMS_MAX < 512, "yamux kills a connection of more substreams");
     assert!(FRAME_BODY_BYTES_MAX < NODE_REQUEST_BYTES_MAX);
+    assert!(ENTRY_BYTES_MAX <= METADATA_RECENT_BYTES_MAX && ENTRY_BYTES_MAX <= METADATA_CACHE_BYTES);
+    assert!(RAFT_HEARTBEAT_MS * 3 < RAFT_ELECTION_MS_MIN, "an election needs more than a lost heartbeat or two");
+    assert!(SNAPSHOT_ENTRIES_KEPT < SNAPSHOT_ENTRIES);
 };
