@@ -127,6 +127,36 @@ pub const DHT_TTL_MS: u64 = 30 * 60_000;
 pub const DHT_QUORUM_TTL_MS: u64 = 10 * 60_000;
 /// Resolved routes a node or client keeps.
 pub const ROUTE_CACHE_TOPICS_MAX: usize = 10_000;
+/// A lookup or store in the DHT ends after this time.
+pub const DHT_QUERY_MS_MAX: u64 = 10_000;
+/// Interval of a server's walks that fill its routing table.
+pub const DHT_BOOTSTRAP_MS: u64 = 20_000;
+/// Valid answers a reader compares when none is new enough.
+pub const DHT_READ_HOLDERS: usize = 3;
+/// Addresses of one peer that are passed on to others.
+pub const DHT_PEER_ADDRESSES_MAX: usize = 4;
+/// Peers one lookup keeps account of.
+pub const DHT_WALK_PEERS_MAX: usize = 1024;
+/// Signatures remembered as checked.
+pub const DHT_VERIFIED_MAX: usize = 4096;
+/// Records handed out for publication at once.
+pub const DHT_DUE_MAX: usize = 64;
+/// First wait before a failed publication is tried again; doubled up to …
+pub const DHT_REPUBLISH_MS: u64 = 1_000;
+/// … this.
+pub const DHT_REPUBLISH_MS_MAX: u64 = 60_000;
+/// Records that move to a new holder are spread over this time.
+pub const DHT_SPREAD_MS: u64 = 2_000;
+/// Times a record that must exist is looked for again before another way is tried …
+pub const DHT_RETRIES_MAX: u32 = 5;
+/// … after a wait of this, doubled each time.
+pub const DHT_RETRY_MS: u64 = 30;
+/// "Not there" is believed for this long, and one key is asked of the fallback at most this often in doubt.
+pub const DHT_NEGATIVE_MS: u64 = 1_000;
+/// A cached route is looked up again after this time.
+pub const ROUTE_AGE_MS_MAX: u64 = 5 * 60_000;
+/// Fallback lookups of a resolver at once.
+pub const DHT_FALLBACKS_MAX: usize = 8;
 
 // Metadata log ----------------------------------------------------------------------------------
 
