@@ -4,7 +4,12 @@
 //! and arguments, so that the simulator can drive the same code that `node` feeds and carries out.
 
 pub mod error;
+pub mod invariants;
 pub mod metadata;
+pub mod placement;
 pub mod request;
+
+#[cfg(test)]
+mod testing;
 
 pub use error::{ErrorCode, Failure, LeaderHint};

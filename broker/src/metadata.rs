@@ -5,13 +5,20 @@
 //! of the metadata log (CBOR maps, unknown fields ignored, new fields defaulted); the mesh carries
 //! them as opaque entries.
 
+mod apply;
+mod codec;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rafka_model::{
     BootId, BrokerEpoch, ClusterId, DirectoryId, LeaderEpoch, MetadataIndex, NodeId, PartitionEpoch, PartitionId,
     TopicId, TopicName, TopicPartition,
 };
 use serde::{Deserialize, Serialize};
+
+pub use apply::ApplyError;
+pub use codec::{decode_entry, decode_image, encode_entry, encode_image};
 
 /// One committed entry: what the controller decided in one go.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -102,6 +109,9 @@ pub struct Node {
     pub epoch: BrokerEpoch,
     /// Boot of its machine.
     pub boot: BootId,
+    /// Random for each start of the process: tells a repeated registration from another process of this identity.
+    #[serde(default)]
+    pub incarnation: [u8; 16],
     /// Mesh addresses, multiaddrs as text, without `/p2p`.
     pub addresses: Vec<String>,
     /// Kafka endpoints by listener name: `host:port`.
@@ -177,8 +187,8 @@ pub struct Image {
     pub voters: Vec<NodeId>,
     /// By id.
     pub nodes: BTreeMap<NodeId, Node>,
-    /// By id.
-    pub topics: BTreeMap<TopicId, Topic>,
+    /// By id; shared, so that an image of many topics is cheap to clone.
+    pub topics: BTreeMap<TopicId, Arc<Topic>>,
     /// Ids by name.
     pub topic_ids: BTreeMap<TopicName, TopicId>,
 }
@@ -200,7 +210,7 @@ impl Image {
     /// The topic of this name.
     #[must_use]
     pub fn topic(&self, name: &TopicName) -> Option<&Topic> {
-        self.topics.get(self.topic_ids.get(name)?)
+        self.topics.get(self.topic_ids.get(name)?).map(Arc::as_ref)
     }
 
     /// The state of one partition.
