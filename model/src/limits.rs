@@ -65,6 +65,14 @@ pub const FRAME_READ_STEP_BYTES: usize = 256 * KIB;
 pub const CONTROL_HEADER_BYTES_MAX: usize = 4 * MIB;
 /// Header of a hello: the one frame that a stranger may send.
 pub const HELLO_HEADER_BYTES_MAX: usize = 64 * KIB;
+/// Header of a produce or fetch request: [`REQUEST_PARTITIONS_MAX`] partitions fit.
+pub const REQUEST_HEADER_BYTES_MAX: usize = MIB;
+/// [`FRAME_READ_STEP_BYTES`] of a frame, or all of a smaller one, arrive within this time.
+pub const FRAME_STEP_MS_MAX: u64 = 10_000;
+/// Longest wait for room among [`NODE_REQUEST_BYTES_MAX`] before a request is answered "busy".
+pub const REQUEST_ROOM_MS_MAX: u64 = 1_000;
+/// Outstanding requests to one peer, all protocols.
+pub const PEER_CALLS_MAX: usize = 192;
 /// Outstanding requests to one peer and protocol.
 pub const PEER_REQUESTS_MAX: usize = 64;
 /// Substreams of one protocol on one connection, both directions together.
@@ -79,6 +87,16 @@ pub const EXCHANGE_MS_MAX: u64 = 60_000;
 pub const CONTROL_DEADLINE_MS: u64 = 10_000;
 /// Longest wait of a fetch or watch for news; below [`EXCHANGE_MS_MAX`].
 pub const LONG_POLL_MS_MAX: u64 = 30_000;
+/// Members named by a hello.
+pub const HELLO_MEMBERS_MAX: usize = 32;
+/// Subjects of one resolve.
+pub const RESOLVE_SUBJECTS_MAX: usize = 128;
+/// Entries, and DHT records, in one answer to a watch.
+pub const WATCH_ENTRIES_MAX: usize = 4096;
+/// Words of an error.
+pub const FAILURE_BYTES_MAX: usize = 1024;
+/// A node certificate, signature with it.
+pub const CERTIFICATE_BYTES_MAX: usize = 4 * KIB;
 /// Partitions named by one produce or fetch.
 pub const REQUEST_PARTITIONS_MAX: usize = 10_000;
 
@@ -86,6 +104,8 @@ pub const REQUEST_PARTITIONS_MAX: usize = 10_000;
 
 /// Connections of one peer.
 pub const PEER_CONNECTIONS_MAX: u32 = 8;
+/// Longest dial and handshake.
+pub const CONNECT_MS_MAX: u64 = 10_000;
 /// Connections being set up, each direction.
 pub const PENDING_CONNECTIONS_MAX: u32 = 64;
 /// Established connections of a node.
@@ -223,6 +243,11 @@ const _: () = {
     assert!(HEARTBEAT_MS * 4 <= SESSION_MS, "a session survives lost heartbeats");
     assert!(PEER_REQUESTS_MAX <= PEER_STREAMS_MAX);
     assert!(PEER_STREAMS_MAX < 512, "yamux kills a connection of more substreams");
+    assert!(PEER_REQUESTS_MAX <= PEER_CALLS_MAX);
+    assert!(2 * PEER_CALLS_MAX + 64 < 512, "calls of both sides, kad and gossip share a connection");
+    assert!(REQUEST_ROOM_MS_MAX < FRAME_STEP_MS_MAX);
+    assert!(RESOLVE_SUBJECTS_MAX * DHT_RECORD_BYTES_MAX * 3 / 2 < CONTROL_HEADER_BYTES_MAX);
+    assert!(REQUEST_PARTITIONS_MAX * 64 < REQUEST_HEADER_BYTES_MAX);
     assert!(FRAME_BODY_BYTES_MAX < NODE_REQUEST_BYTES_MAX);
     assert!(ENTRY_BYTES_MAX <= METADATA_RECENT_BYTES_MAX && ENTRY_BYTES_MAX <= METADATA_CACHE_BYTES);
     assert!(RAFT_HEARTBEAT_MS * 3 < RAFT_ELECTION_MS_MIN, "an election needs more than a lost heartbeat or two");
