@@ -227,6 +227,27 @@ pub const IMAGE_SAVE_MS: u64 = 1_000;
 /// Tombstones of deleted topics kept for their publishers.
 pub const TOMBSTONES_MAX: usize = 10_000;
 
+// Configuration and ops --------------------------------------------------------------------------
+
+/// A configuration file, or a file that holds one value.
+pub const CONFIG_FILE_BYTES_MAX: usize = MIB;
+/// Texts in one list of the configuration (listen or bootstrap addresses).
+pub const CONFIG_LIST_MAX: usize = 256;
+/// Addresses that one bootstrap name may resolve to; more are ignored.
+pub const BOOTSTRAP_RESOLVED_MAX: usize = 256;
+/// A name must resolve within this time.
+pub const BOOTSTRAP_RESOLVE_MS_MAX: u64 = 5_000;
+/// Connections that ops HTTP may be configured to serve at once.
+pub const OPS_CONNECTIONS_MAX: usize = 4096;
+/// Body of an ops request.
+pub const OPS_BODY_BYTES_MAX: usize = 16 * KIB;
+/// An ops request is answered within this time.
+pub const OPS_REQUEST_MS_MAX: u64 = 10_000;
+/// An ops connection is closed after silence of this length.
+pub const OPS_IDLE_MS_MAX: u64 = 30_000;
+/// Partitions that may have metrics of their own.
+pub const METRIC_PARTITIONS_MAX: usize = 100_000;
+
 // Units -----------------------------------------------------------------------------------------
 
 /// 1024 bytes.
@@ -249,6 +270,7 @@ const _: () = {
     assert!(RESOLVE_SUBJECTS_MAX * DHT_RECORD_BYTES_MAX * 3 / 2 < CONTROL_HEADER_BYTES_MAX);
     assert!(REQUEST_PARTITIONS_MAX * 64 < REQUEST_HEADER_BYTES_MAX);
     assert!(FRAME_BODY_BYTES_MAX < NODE_REQUEST_BYTES_MAX);
+    assert!(OPS_REQUEST_MS_MAX < OPS_IDLE_MS_MAX, "an answer comes before its connection is closed");
     assert!(ENTRY_BYTES_MAX <= METADATA_RECENT_BYTES_MAX && ENTRY_BYTES_MAX <= METADATA_CACHE_BYTES);
     assert!(RAFT_HEARTBEAT_MS * 3 < RAFT_ELECTION_MS_MIN, "an election needs more than a lost heartbeat or two");
     assert!(SNAPSHOT_ENTRIES_KEPT < SNAPSHOT_ENTRIES);
