@@ -3,6 +3,8 @@
 //! Nothing here reads a clock, a random source or a socket: every decision is a function of state
 //! and arguments, so that the simulator can drive the same code that `node` feeds and carries out.
 
+pub mod controller;
+mod describe;
 pub mod error;
 pub mod invariants;
 pub mod metadata;
@@ -12,4 +14,5 @@ pub mod request;
 #[cfg(test)]
 mod testing;
 
+pub use describe::{describe_cluster, describe_topic, describe_topics};
 pub use error::{ErrorCode, Failure, LeaderHint};

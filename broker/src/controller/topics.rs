@@ -1,0 +1,229 @@
+//! Changes of topics.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rafka_model::config::Key;
+use rafka_model::limits::{ENTRY_DELTAS_MAX, TOPIC_PARTITIONS_MAX, TOPICS_MAX};
+use rafka_model::{
+    LeaderEpoch, MetadataIndex, NodeId, PartitionEpoch, PartitionId, TopicConfig, TopicId, TopicName, TopicPartition,
+};
+
+use super::Controller;
+use super::rules::Rule;
+use crate::describe::{describe_topic, unknown_topic};
+use crate::metadata::{Delta, PartitionState, Role, Topic};
+use crate::placement::{Candidate, place};
+use crate::request::{Admin, AdminReply, NewTopic, TopicDescription, TopicReply};
+use crate::{ErrorCode, Failure};
+
+const STORAGE_ENGINE: &str = "storage.engine";
+
+type Outcome = Result<(TopicDescription, MetadataIndex), Failure>;
+
+impl Controller {
+    pub(super) fn admin(&mut self, request: Admin, seed: [u8; 32]) -> Result<AdminReply, Failure> {
+        let one = |name: &str, result| vec![TopicReply { name: name.to_owned(), result }];
+        let replies = match request {
+            Admin::CreateTopics { topics, validate_only } => self.create_topics(topics, seed, validate_only),
+            Admin::DeleteTopics { names, validate_only } => {
+                names.into_iter().map(|name| TopicReply { result: self.delete(&name, validate_only), name }).collect()
+            }
+            Admin::AlterConfigs { name, changes, validate_only } => {
+                one(&name, self.alter(&name, changes, validate_only))
+            }
+            Admin::AddPartitions { name, total, validate_only } => one(&name, self.grow(&name, total, validate_only)),
+            Admin::DescribeTopics { .. } | Admin::DescribeCluster => {
+                let text = "metadata is read from the image of any node, not from the controller";
+                return Err(Failure::new(ErrorCode::InvalidRequest, text));
+            }
+        };
+        Ok(AdminReply::Topics(replies))
+    }
+
+    fn create_topics(&mut self, topics: Vec<NewTopic>, seed: [u8; 32], validate_only: bool) -> Vec<TopicReply> {
+        let (mut once, mut repeated) = (BTreeSet::new(), BTreeSet::new());
+        for topic in &topics {
+            if !once.insert(topic.name.clone()) {
+                repeated.insert(topic.name.clone());
+            }
+        }
+        let reply = |(i, new): (u64, NewTopic)| {
+            let name = new.name.clone();
+            let result = if repeated.contains(&name) {
+                Err(Failure::new(ErrorCode::InvalidRequest, format!("topic {name:?} is named more than once")))
+            } else {
+                self.create(new, topic_id(&seed, i), validate_only)
+            };
+            TopicReply { name, result }
+        };
+        (0..).zip(topics).map(reply).collect()
+    }
+
+    fn create(&mut self, new: NewTopic, id: TopicId, validate_only: bool) -> Outcome {
+        let name = self.free_name(&new.name)?;
+        let partitions = new.partitions.unwrap_or(self.config.num_partitions);
+        if !(1..=TOPIC_PARTITIONS_MAX).contains(&partitions) {
+            let text = format!("topic {name} cannot have {partitions} partitions, only 1 to {TOPIC_PARTITIONS_MAX}");
+            return Err(Failure::new(ErrorCode::InvalidPartitions, text));
+        }
+        let replication_factor = match new.replication_factor {
+            None | Some(1) => 1,
+            Some(0) => {
+                let text = format!("topic {name} needs at least 1 replica");
+                return Err(Failure::new(ErrorCode::InvalidReplicationFactor, text));
+            }
+            Some(_) => {
+                let text = "replication is not available in this version; use 1";
+                return Err(Failure::new(ErrorCode::InvalidReplicationFactor, text));
+            }
+        };
+        resolve(&new.configs)?;
+        let partitions = self.place(id, 0..partitions, replication_factor)?;
+        let changed = MetadataIndex(0);
+        let topic = Topic { id, name, configs: new.configs, replication_factor, partitions, changed };
+        let description = describe_topic(&topic);
+        self.write(vec![Delta::TopicCreated(topic)], description, validate_only)
+    }
+
+    /// The name, if a new topic may have it.
+    fn free_name(&self, name: &str) -> Result<TopicName, Failure> {
+        let name = TopicName::new(name).map_err(|error| Failure::new(ErrorCode::InvalidTopic, error.to_string()))?;
+        let image = self.overlay();
+        if image.topic_ids.contains_key(&name) {
+            return Err(Failure::new(ErrorCode::TopicAlreadyExists, format!("topic {name} exists already")));
+        }
+        let may_collide = name.as_str().contains(['.', '_']);
+        if may_collide && let Some(other) = image.topic_ids.keys().find(|other| name.collides_with(other)) {
+            let text = format!("topic {name} collides with {other}: '.' and '_' are the same in metric names");
+            return Err(Failure::new(ErrorCode::InvalidTopic, text));
+        }
+        if image.topics.len() >= TOPICS_MAX {
+            let text = format!("the cluster has {TOPICS_MAX} topics, which is the limit");
+            return Err(Failure::new(ErrorCode::InvalidRequest, text));
+        }
+        Ok(name)
+    }
+
+    fn delete(&mut self, name: &str, validate_only: bool) -> Outcome {
+        let topic = self.topic(name)?;
+        let (id, description) = (topic.id, describe_topic(topic));
+        self.write(vec![Delta::TopicDeleted { id }], description, validate_only)
+    }
+
+    fn alter(&mut self, name: &str, changes: BTreeMap<String, Option<String>>, validate_only: bool) -> Outcome {
+        let topic = self.topic(name)?;
+        let (id, mut after) = (topic.id, topic.configs.clone());
+        let mut deltas = Vec::new();
+        for (key, value) in changes {
+            let row = Key::find(&key).map_err(|error| invalid_config(&error))?;
+            let (now, then) = (after.get(&key), value.as_ref());
+            let effective = |value: Option<&String>| value.map_or(row.default, String::as_str).to_owned();
+            if key == STORAGE_ENGINE && effective(now) != effective(then) {
+                let text = format!("{STORAGE_ENGINE} is fixed when a topic is created; {name} has {}", effective(now));
+                return Err(Failure::new(ErrorCode::InvalidConfig, text));
+            }
+            if now == then {
+                continue;
+            }
+            match &value {
+                Some(value) => after.insert(key.clone(), value.clone()),
+                None => after.remove(&key),
+            };
+            deltas.push(Delta::TopicConfigChanged { id, key, value });
+        }
+        resolve(&after)?;
+        let description = TopicDescription { configs: after, ..describe_topic(topic) };
+        self.write(deltas, description, validate_only)
+    }
+
+    fn grow(&mut self, name: &str, total: u32, validate_only: bool) -> Outcome {
+        let invalid = |text| Failure::new(ErrorCode::InvalidPartitions, text);
+        let topic = self.topic(name)?;
+        let (id, now, factor) = (topic.id, topic.partitions.len(), topic.replication_factor);
+        let mut description = describe_topic(topic);
+        if total > TOPIC_PARTITIONS_MAX {
+            return Err(invalid(format!(
+                "topic {name} cannot have {total} partitions, only 1 to {TOPIC_PARTITIONS_MAX}"
+            )));
+        }
+        let added = (total as usize).saturating_sub(now);
+        if added == 0 {
+            return Err(invalid(format!("topic {name} has {now} partitions already; a topic can only grow")));
+        }
+        if added > ENTRY_DELTAS_MAX {
+            return Err(invalid(format!("{added} partitions cannot be added at once, at most {ENTRY_DELTAS_MAX} can")));
+        }
+        let first = total - added as u32;
+        let states = self.place(id, first..total, factor)?;
+        let partitions = (first..).map(PartitionId).zip(states);
+        let mut deltas = Vec::with_capacity(added);
+        for (partition, state) in partitions {
+            description.partitions.push((partition, state.clone()));
+            deltas.push(Delta::PartitionChanged { partition: TopicPartition { topic: id, partition }, state });
+        }
+        self.write(deltas, description, validate_only)
+    }
+
+    fn topic(&self, name: &str) -> Result<&Topic, Failure> {
+        let found = TopicName::new(name).ok().and_then(|name| self.overlay().topic(&name));
+        found.ok_or_else(|| unknown_topic(name))
+    }
+
+    /// Writes `deltas` into one entry, unless the change is only to be checked.
+    fn write(&mut self, deltas: Vec<Delta>, description: TopicDescription, validate_only: bool) -> Outcome {
+        if !validate_only && !deltas.is_empty() {
+            self.journal.write_together(deltas)?;
+        }
+        Ok((description, self.overlay().index))
+    }
+
+    /// New partitions, each led by its first replica.
+    fn place(
+        &self,
+        id: TopicId,
+        partitions: std::ops::Range<u32>,
+        factor: u16,
+    ) -> Result<Vec<PartitionState>, Failure> {
+        let image = self.overlay();
+        let serves = |fenced: bool| !fenced || !self.rules.hold(Rule::FencedNodesGetNothing);
+        let brokers = image.nodes.values().filter(|node| node.role == Role::Broker && node.weight_milli > 0);
+        let candidates: Vec<_> = brokers
+            .filter(|node| serves(node.fenced))
+            .map(|node| Candidate { id: node.id, rack: node.rack.clone(), weight_milli: node.weight_milli })
+            .collect();
+        if candidates.is_empty() {
+            let text = format!(
+                "no live broker can take partitions: of {} registered nodes all are fenced, gateways or of weight 0",
+                image.nodes.len()
+            );
+            return Err(Failure::new(ErrorCode::LeaderNotAvailable, text));
+        }
+        let placed = place(id, partitions, usize::from(factor), &candidates, self.journal.loads());
+        Ok(placed.into_iter().map(fresh).collect())
+    }
+}
+
+fn fresh(replicas: Vec<NodeId>) -> PartitionState {
+    PartitionState {
+        leader: replicas.first().copied(),
+        leader_epoch: LeaderEpoch(0),
+        partition_epoch: PartitionEpoch(0),
+        isr: replicas.clone(),
+        elr: Vec::new(),
+        replicas,
+    }
+}
+
+fn topic_id(seed: &[u8; 32], place: u64) -> TopicId {
+    let mut id = [0; 16];
+    id.copy_from_slice(&blake3::keyed_hash(seed, &place.to_be_bytes()).as_bytes()[..16]);
+    TopicId(id)
+}
+
+fn resolve(configs: &BTreeMap<String, String>) -> Result<TopicConfig, Failure> {
+    TopicConfig::resolve(configs).map_err(|error| invalid_config(&error))
+}
+
+fn invalid_config(error: &rafka_model::config::ConfigError) -> Failure {
+    Failure::new(ErrorCode::InvalidConfig, error.to_string())
+}
