@@ -1,1 +1,4 @@
 //! A node of the mesh: composition root of Rafka
+
+pub mod config;
+pub mod datadir;

@@ -1,1 +1,3 @@
 //! libp2p wire contracts of the mesh
+
+pub mod address;

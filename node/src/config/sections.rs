@@ -1,0 +1,244 @@
+//! The table of keys: one row is a field, its type, its legal values, its default, its flag and its words.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use rafka_broker::metadata::Role;
+use rafka_model::ClusterId;
+use rafka_model::limits::{
+    FLUSH_DIRTY_BYTES_MAX, FLUSH_DIRTY_MS_MAX, METRIC_PARTITIONS_MAX, NODES_MAX, OPS_CONNECTIONS_MAX,
+};
+use rafka_protocols::address::{AdvertisedAddress, BootstrapAddress, ListenAddress};
+
+use super::error::Problem;
+use super::key::{Key, Kind, Preset, Unit};
+use super::load::Settings;
+use super::security::Door;
+use super::topic::Topic;
+use super::value::{Label, LogFormat, LogLevel, OpsListen, Secret};
+
+macro_rules! section {
+    ($(#[doc = $about:literal])+ $type:ident $name:literal {
+        $($(#[doc = $doc:literal])+ $field:ident: $of:ty, $kind:expr, $preset:expr, $flag:literal;)+
+    }) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Debug, Eq, PartialEq)]
+        pub struct $type { $($(#[doc = $doc])+ pub $field: $of,)+ }
+
+        impl $type {
+            const ABOUT: &'static str = concat!($($about, "\n"),+);
+            const KEYS: &'static [Key] = &[$(Key {
+                section: $name,
+                name: Cow::Borrowed(stringify!($field)),
+                kind: $kind,
+                preset: $preset,
+                flag: $flag,
+                doc: Cow::Borrowed(concat!($($doc, "\n"),+)),
+            }),+];
+
+            pub(super) fn resolve(settings: &Settings, problems: &mut Vec<Problem>) -> Option<Self> {
+                $(let $field = settings.field(concat!($name, ".", stringify!($field)), problems);)+
+                Some(Self { $($field: $field?),+ })
+            }
+        }
+    };
+}
+
+const fn is(text: &'static str) -> Preset {
+    Preset::Is(Cow::Borrowed(text))
+}
+
+const fn count(min: i64, max: i64) -> Kind {
+    Kind::Integer { min, max, unit: Unit::Count }
+}
+
+const fn milliseconds(min: i64, max: i64) -> Kind {
+    Kind::Integer { min, max, unit: Unit::Milliseconds }
+}
+
+const fn bytes(min: i64) -> Kind {
+    Kind::Integer { min, max: i64::MAX, unit: Unit::Bytes }
+}
+
+section! {
+    /// The process: where it keeps its data, what part it plays, how it logs.
+    Node "node" {
+        /// Directory of everything that the node keeps: identity, metadata, records. One process at a time.
+        data_dir: PathBuf, Kind::Path,
+            Preset::Found("$STATE_DIRECTORY, /var/lib/rafka for root and in containers, else the user's data directory"), "--data-dir";
+        /// Part that the node plays: a broker owns partitions, a gateway owns none.
+        roles: Role, Kind::Choice(&["broker", "gateway"]), is("broker"), "--roles";
+        /// Failure domain. Replicas are spread over racks.
+        rack: Option<Label>, Kind::Text("a name without spaces"), Preset::None, "--rack";
+        /// Share of partitions relative to other nodes, in thousandths: a node with 2000 gets twice as many as one with 1000.
+        weight_milli: u32, count(1, 1_000_000), is("1000"), "";
+        /// What is logged: a level (off, error, warn, info, debug, trace), perhaps with exceptions by module, such as `info,rafka_node=debug`.
+        /// Can be changed while the node runs (`PUT /loglevel` of the ops door).
+        log_level: LogLevel, Kind::Text("a log level"), is("info"), "--log-level";
+        /// How log lines on standard error look; `auto` is pretty on a terminal and JSON otherwise.
+        log_format: LogFormat, Kind::Choice(LogFormat::WORDS), is("auto"), "--log-format";
+        /// Written when the node is ready: one JSON object with node id, peer id, cluster id and every bound address.
+        ready_file: Option<PathBuf>, Kind::Path, Preset::None, "--ready-file";
+        /// Longest time that a shutdown may take, from the signal to the end of the process.
+        shutdown_ms: u64, milliseconds(0, 3_600_000), is("20000"), "";
+    }
+}
+
+section! {
+    /// The mesh: the node's door to its peers and to mesh clients.
+    Mesh "mesh" {
+        /// Addresses to listen on: `/ip4/…/tcp/PORT` or `HOST:PORT`. Port 0 takes any free one. Beyond loopback a join token is needed.
+        listen: Vec<ListenAddress>, Kind::List("addresses, each /ip4/…/tcp/PORT, /ip6/…/tcp/PORT or HOST:PORT"), is("127.0.0.1:7300"), "--listen";
+        /// Addresses that other nodes are told to dial, when they differ from those listened on (a name in Kubernetes, a forwarded port).
+        advertise: Vec<AdvertisedAddress>, Kind::List("addresses, each /ip4/…/tcp/PORT, /dns4/NAME/tcp/PORT or HOST:PORT"), Preset::None, "--advertise";
+        /// Where a first peer may be found; they need not be up yet. Without any, an empty node founds a cluster of its own.
+        /// Names are resolved again at each attempt, and every address of a name is tried.
+        bootstrap: Vec<BootstrapAddress>,
+            Kind::List("addresses, each a multiaddr with or without /p2p/PEER, HOST:PORT, dns:NAME[:PORT] or srv:NAME"), Preset::None, "--bootstrap";
+    }
+}
+
+section! {
+    /// Founding, joining and staying in a cluster.
+    Cluster "cluster" {
+        /// The cluster that the node may join, and no other: 64 hex digits.
+        id: Option<ClusterId>, Kind::Text("64 hex digits"), Preset::None, "--cluster-id";
+        /// Found a new cluster if the data directory is empty, even though bootstrap addresses are given.
+        init: bool, Kind::Boolean, is("false"), "--init";
+        /// Found a new cluster together with other empty nodes, once this many (this one included) have found each other.
+        bootstrap_expect: Option<u32>, count(1, NODES_MAX as i64), Preset::None, "--bootstrap-expect";
+        /// Secret that lets nodes and clients join. The founder's token becomes the cluster's. Better kept in a file.
+        join_token: Option<Secret>, Kind::Secret, Preset::None, "";
+        /// File that holds the join token.
+        join_token_file: Option<PathBuf>, Kind::Path, Preset::None, "--join-token-file";
+        /// How often the node tells the controller that it lives.
+        heartbeat_ms: u64, milliseconds(10, 60_000), is("500"), "";
+        /// Silence after which the controller takes a node out of service. At least four heartbeats.
+        session_ms: u64, milliseconds(100, 600_000), is("6000"), "";
+    }
+}
+
+section! {
+    /// The logs of partitions on this node's disk.
+    Log "log" {
+        /// Time between two looks for segments that retention removes.
+        retention_check_ms: u64, milliseconds(1, i64::MAX), is("300000"), "";
+        /// Time between two writes of recovery points; after a crash at most what came later is scanned.
+        checkpoint_ms: u64, milliseconds(10, 3_600_000), is("5000"), "";
+        /// Time after which an appended record is flushed to disk, whatever its topic says.
+        flush_ms: u64, milliseconds(1, FLUSH_DIRTY_MS_MAX as i64), is("5000"), "";
+        /// Bytes of one partition that may wait for the flush.
+        flush_bytes: u64, Kind::Integer { min: 1, max: FLUSH_DIRTY_BYTES_MAX as i64, unit: Unit::Bytes }, is("67108864"), "";
+        /// Flushes a second of topics with `durability=replicated`.
+        flushes_per_second: u32, count(1, 100_000), is("200"), "";
+        /// Threads that flush topics with `durability=fsync`.
+        fsync_threads: usize, count(1, 64), is("2"), "";
+        /// Threads that open partitions at the start.
+        open_threads: usize, count(1, 64), is("4"), "";
+    }
+}
+
+section! {
+    /// The cache of committed batches, used by every fetch.
+    Cache "cache" {
+        /// Memory that it may use; 0 turns it off.
+        bytes_max: usize, bytes(0), is("67108864"), "";
+    }
+}
+
+section! {
+    /// Ops HTTP: metrics, health, status, log level.
+    Ops "ops" {
+        /// Where it listens: `IP:PORT`, `localhost:PORT`, or `none`. Port 0 takes any free one. Beyond loopback it must be named in `security.allow_anonymous`.
+        listen: OpsListen, Kind::Text("IP:PORT, localhost:PORT or none"), is("127.0.0.1:9644"), "--ops-listen";
+        /// Connections served at once; more wait.
+        connections_max: usize, count(1, OPS_CONNECTIONS_MAX as i64), is("64"), "";
+        /// Partitions that get metrics of their own; those beyond are only counted in the totals.
+        metric_partitions_max: usize, count(0, METRIC_PARTITIONS_MAX as i64), is("1000"), "";
+    }
+}
+
+section! {
+    /// Who may use which door.
+    Security "security" {
+        /// Doors that may be reached from other machines without authentication: `ops`.
+        allow_anonymous: Vec<Door>, Kind::List("doors: ops"), Preset::None, "--allow-anonymous";
+        /// Open every door to everybody, and let nodes join without a token. For tests on closed networks.
+        insecure: bool, Kind::Boolean, is("false"), "--insecure";
+    }
+}
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Config {
+    /// Section `node`.
+    pub node: Node,
+    /// Section `mesh`.
+    pub mesh: Mesh,
+    /// Section `cluster`.
+    pub cluster: Cluster,
+    /// Section `log`.
+    pub log: Log,
+    /// Section `topic`.
+    pub topic: Topic,
+    /// Section `cache`.
+    pub cache: Cache,
+    /// Section `ops`.
+    pub ops: Ops,
+    /// Section `security`.
+    pub security: Security,
+}
+
+impl Config {
+    pub(super) fn resolve(settings: &Settings, problems: &mut Vec<Problem>) -> Option<Self> {
+        let node = Node::resolve(settings, problems);
+        let mesh = Mesh::resolve(settings, problems);
+        let cluster = Cluster::resolve(settings, problems);
+        let log = Log::resolve(settings, problems);
+        let topic = Topic::resolve(settings, problems);
+        let cache = Cache::resolve(settings, problems);
+        let ops = Ops::resolve(settings, problems);
+        let security = Security::resolve(settings, problems);
+        Some(Self {
+            node: node?,
+            mesh: mesh?,
+            cluster: cluster?,
+            log: log?,
+            topic: topic?,
+            cache: cache?,
+            ops: ops?,
+            security: security?,
+        })
+    }
+}
+
+/// A section of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Section {
+    /// Its name.
+    pub name: &'static str,
+    /// What it is about.
+    pub about: &'static str,
+    /// Its keys, in the order of the documentation.
+    pub keys: &'static [Key],
+}
+
+/// Every section, in the order of the documentation.
+pub static SECTIONS: LazyLock<Vec<Section>> = LazyLock::new(|| {
+    vec![
+        Section { name: "node", about: Node::ABOUT, keys: Node::KEYS },
+        Section { name: "mesh", about: Mesh::ABOUT, keys: Mesh::KEYS },
+        Section { name: "cluster", about: Cluster::ABOUT, keys: Cluster::KEYS },
+        Section { name: "log", about: Log::ABOUT, keys: Log::KEYS },
+        Section { name: "topic", about: Topic::ABOUT, keys: super::topic::keys() },
+        Section { name: "cache", about: Cache::ABOUT, keys: Cache::KEYS },
+        Section { name: "ops", about: Ops::ABOUT, keys: Ops::KEYS },
+        Section { name: "security", about: Security::ABOUT, keys: Security::KEYS },
+    ]
+});
+
+/// Every key, section by section.
+pub fn keys() -> impl Iterator<Item = &'static Key> {
+    SECTIONS.iter().flat_map(|section| section.keys)
+}
