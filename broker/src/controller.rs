@@ -126,3 +126,8 @@ impl Controller {
         self.journal.image()
     }
 }
+
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;

@@ -138,6 +138,7 @@ fn partition_transition(old: &PartitionState, new: &PartitionState) -> Result<()
         old.partition_epoch,
         new.partition_epoch
     );
+    // Also when nobody led between: an election is a new epoch, or a leader that was away could go on as if it were not.
     if old.leader_epoch == new.leader_epoch && new.leader.is_some() {
         hold!(old.leader == new.leader, "epoch {} has leaders {:?} and {:?}", old.leader_epoch, old.leader, new.leader);
     }

@@ -9,6 +9,8 @@ pub mod error;
 pub mod invariants;
 pub mod metadata;
 pub mod placement;
+pub mod purgatory;
+pub mod replication;
 pub mod request;
 
 #[cfg(test)]
