@@ -1,1 +1,38 @@
-//! Kademlia directory: signed records, the validating store, resolve
+//! The directory of the mesh: who leads which partition, and where nodes are.
+//!
+//! Raft decides, Kademlia finds. The controller signs what it has committed ([`directory`] says which
+//! records that makes, [`Signer`] signs them); the nodes concerned put them to the k closest peers
+//! ([`Publisher`]) and refresh them; each holder checks every record it is offered
+//! ([`ValidatingStore`]); anyone reads them back ([`Queries`]) and turns them into routes
+//! ([`Resolver`]). A record may be old, never wrong: what it names is a hint, the leader epoch is the fence.
+//!
+//! [`Behaviour`] is the only configuration of libp2p's `kad` in the project.
+
+mod behaviour;
+pub mod clock;
+pub mod directory;
+mod key;
+mod publisher;
+mod queries;
+mod record;
+mod resolve;
+mod signature;
+pub mod store;
+mod walk;
+
+pub use behaviour::{Behaviour, Config, behaviour, protocol_name};
+pub use clock::Clock;
+pub use key::{Key, KeyError};
+pub use libp2p::kad::Mode;
+pub use publisher::{Due, Publisher, holders};
+pub use queries::{Found, Queries, QueryCounts, Stored};
+pub use record::{
+    Body, Leaders, NameRecord, NodeRecord, Partition, Payload, QuorumRecord, ShardRecord, SignedRecord, TopicRecord,
+    Version, Voter,
+};
+pub use resolve::{
+    Answer, Counters, Counts, Fallback, Hosted, Lookup, NoFallback, NoHosted, NodeAt, ResolveError, Resolver, Route,
+    Source, TopicRef, TopicView,
+};
+pub use signature::{Invalid, SignError, Signer, Verifier};
+pub use store::ValidatingStore;

@@ -1,0 +1,242 @@
+//! The only Kademlia configuration of the project, as one libp2p behaviour.
+
+use std::collections::{HashMap, HashSet};
+use std::num::NonZeroUsize;
+use std::ops::{Deref, DerefMut};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use libp2p::core::Endpoint;
+use libp2p::core::transport::PortUse;
+use libp2p::kad::{self, Mode, QueryId};
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+};
+use libp2p::{Multiaddr, PeerId, StreamProtocol};
+use rafka_model::ClusterId;
+use rafka_model::limits::{
+    DHT_BOOTSTRAP_MS, DHT_HOLDERS, DHT_PACKET_BYTES_MAX, DHT_PARALLELISM, DHT_PEER_ADDRESSES_MAX, DHT_QUERY_MS_MAX,
+};
+
+use crate::store::{Limits, ValidatingStore};
+use crate::walk::Walk;
+use crate::{Clock, Verifier};
+
+type Kad = kad::Behaviour<ValidatingStore>;
+type FromHandler = THandlerOutEvent<Kad>;
+
+/// What differs between nodes.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// Servers answer and hold records; light clients only ask.
+    pub mode: Mode,
+    /// Interval of walks that fill the routing table; `None` walks only when a first few peers are added.
+    pub bootstrap_interval: Option<Duration>,
+    /// Bounds of the record store.
+    pub store: Limits,
+}
+
+impl Config {
+    /// The usual settings of a server or a client. A client fills its table by use, not by walks.
+    #[must_use]
+    pub fn new(mode: Mode) -> Self {
+        let bootstrap_interval = (mode == Mode::Server).then_some(Duration::from_millis(DHT_BOOTSTRAP_MS));
+        Self { mode, bootstrap_interval, store: Limits::default() }
+    }
+}
+
+/// Name of the Kademlia protocol of `cluster`.
+#[must_use]
+pub fn protocol_name(cluster: &ClusterId) -> StreamProtocol {
+    StreamProtocol::try_from_owned(format!("/rafka/{}/kad/1", cluster.short())).expect("begins with a slash")
+}
+
+/// The behaviour with the usual settings of `mode`.
+#[must_use]
+pub fn behaviour(local: PeerId, verifier: Verifier, mode: Mode, clock: Clock) -> Behaviour {
+    Behaviour::new(local, verifier, Config::new(mode), clock)
+}
+
+/// libp2p's Kademlia with our store, the addresses of the members, and an account of who told of whom.
+/// Everything of `kad::Behaviour` is reachable through it.
+pub struct Behaviour {
+    kad: Kad,
+    members: HashMap<PeerId, Vec<Multiaddr>>,
+    walks: HashMap<QueryId, Walk>,
+    cluster: ClusterId,
+}
+
+impl Behaviour {
+    /// A behaviour for the node `local`.
+    #[must_use]
+    pub fn new(local: PeerId, verifier: Verifier, config: Config, clock: Clock) -> Self {
+        const HOLDERS: NonZeroUsize = NonZeroUsize::new(DHT_HOLDERS).expect("more than none");
+        const PARALLELISM: NonZeroUsize = NonZeroUsize::new(DHT_PARALLELISM).expect("more than none");
+        let cluster = verifier.cluster_id();
+        let mut settings = kad::Config::new(protocol_name(&cluster));
+        settings
+            .set_replication_factor(HOLDERS)
+            .set_parallelism(PARALLELISM)
+            .set_query_timeout(Duration::from_millis(DHT_QUERY_MS_MAX))
+            .set_max_packet_size(DHT_PACKET_BYTES_MAX)
+            .set_record_filtering(kad::StoreInserts::Unfiltered)
+            .set_caching(kad::Caching::Disabled)
+            // Ours to decide by kind of record, and ours to refresh: kad would clone the whole store for it.
+            .set_record_ttl(None)
+            .set_replication_interval(None)
+            .set_publication_interval(None)
+            .set_provider_record_ttl(None)
+            .set_provider_publication_interval(None)
+            .set_periodic_bootstrap_interval(config.bootstrap_interval)
+            // A server's table holds admitted members; a client takes whom it has dialled.
+            .set_kbucket_inserts(match config.mode {
+                Mode::Server => kad::BucketInserts::Manual,
+                Mode::Client => kad::BucketInserts::OnConnected,
+            });
+        let store = ValidatingStore::new(local, verifier, clock, config.store);
+        let mut kad = kad::Behaviour::with_config(local, store, settings);
+        kad.set_mode(Some(config.mode));
+        Self { kad, members: HashMap::new(), walks: HashMap::new(), cluster }
+    }
+
+    /// The cluster whose directory this is.
+    #[must_use]
+    pub fn cluster_id(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// Makes the routing table that of these members: adds and re-addresses them, forgets all others. All of
+    /// them can be dialled afterwards, those with it that found no room in their bucket.
+    pub fn set_members(&mut self, members: impl IntoIterator<Item = (PeerId, Vec<Multiaddr>)>) {
+        let mut fresh: HashMap<PeerId, Vec<Multiaddr>> = HashMap::new();
+        for (peer, mut addresses) in members {
+            addresses.truncate(DHT_PEER_ADDRESSES_MAX);
+            fresh.insert(peer, addresses);
+        }
+        let known: HashSet<PeerId> = self.table().into_iter().collect();
+        for peer in known.iter().filter(|peer| !fresh.contains_key(peer)) {
+            self.kad.remove_peer(peer);
+        }
+        for (peer, addresses) in &fresh {
+            let moved = self.members.get(peer).is_some_and(|old| old != addresses);
+            if moved && known.contains(peer) {
+                // kad only ever adds addresses; a node that moved would be dialled at its old place first.
+                self.kad.remove_peer(peer);
+            }
+            if moved || !known.contains(peer) {
+                for address in addresses {
+                    self.kad.add_address(peer, address.clone());
+                }
+            }
+        }
+        self.members = fresh;
+    }
+
+    /// The peers in the routing table.
+    pub fn table(&mut self) -> Vec<PeerId> {
+        self.kad
+            .kbuckets()
+            .flat_map(|bucket| bucket.iter().map(|e| *e.node.key.preimage()).collect::<Vec<_>>())
+            .collect()
+    }
+
+    pub(crate) fn watch(&mut self, query: QueryId, walk: Walk) {
+        self.walks.insert(query, walk);
+    }
+
+    pub(crate) fn walk(&self, query: &QueryId) -> Option<&Walk> {
+        self.walks.get(query)
+    }
+
+    pub(crate) fn unwatch(&mut self, query: &QueryId) -> Walk {
+        self.walks.remove(query).unwrap_or_default()
+    }
+
+    /// kad's handler events cannot be named, but their variants can be matched through the trait.
+    fn note(&mut self, peer: PeerId, event: &FromHandler) {
+        match event {
+            FromHandler::GetRecordRes { closer_peers, query_id, .. } => {
+                if let Some(walk) = self.walks.get_mut(query_id) {
+                    walk.answered(peer, closer_peers.iter().map(|closer| closer.node_id));
+                }
+            }
+            FromHandler::QueryError { query_id, .. } => {
+                if let Some(walk) = self.walks.get_mut(query_id) {
+                    walk.failed(peer);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Deref for Behaviour {
+    type Target = Kad;
+
+    fn deref(&self) -> &Kad {
+        &self.kad
+    }
+}
+
+impl DerefMut for Behaviour {
+    fn deref_mut(&mut self) -> &mut Kad {
+        &mut self.kad
+    }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = <Kad as NetworkBehaviour>::ConnectionHandler;
+    type ToSwarm = kad::Event;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        local: &Multiaddr,
+        remote: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.kad.handle_established_inbound_connection(connection, peer, local, remote)
+    }
+
+    fn handle_pending_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: Option<PeerId>,
+        addresses: &[Multiaddr],
+        role: Endpoint,
+    ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
+        let mut known = self.kad.handle_pending_outbound_connection(connection, peer, addresses, role)?;
+        if let Some(peer) = peer
+            && let Some(registered) = self.members.get(&peer)
+        {
+            let full = registered.iter().filter_map(|address| address.clone().with_p2p(peer).ok());
+            let missing: Vec<_> = full.filter(|address| !known.contains(address)).collect();
+            known.extend(missing);
+        }
+        Ok(known)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        peer: PeerId,
+        address: &Multiaddr,
+        role: Endpoint,
+        port: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.kad.handle_established_outbound_connection(connection, peer, address, role, port)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm) {
+        self.kad.on_swarm_event(event);
+    }
+
+    fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: THandlerOutEvent<Self>) {
+        self.note(peer, &event);
+        self.kad.on_connection_handler_event(peer, connection, event);
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        self.kad.poll(cx)
+    }
+}

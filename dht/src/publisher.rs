@@ -1,0 +1,205 @@
+//! Keeps this node's records alive at their holders. Sans-io: time and members are arguments.
+//!
+//! kad's own republication would clone the store and walk for each record; here the holders are known
+//! from the registry, so a refresh is one hop to each of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use libp2p::PeerId;
+use libp2p::kad::KBucketKey;
+use rafka_model::limits::{DHT_DUE_MAX, DHT_HOLDERS, DHT_REPUBLISH_MS, DHT_REPUBLISH_MS_MAX, DHT_SPREAD_MS};
+use rafka_model::{ClusterId, Monotonic};
+
+use crate::{Key, SignedRecord};
+
+/// The k members that are closest to `key`: where its record lives. Closest first.
+#[must_use]
+pub fn holders(cluster: &ClusterId, key: &Key, members: impl IntoIterator<Item = PeerId>) -> Vec<PeerId> {
+    closest(cluster, key, &members.into_iter().map(KBucketKey::from).collect::<Vec<_>>())
+}
+
+fn closest(cluster: &ClusterId, key: &Key, members: &[KBucketKey<PeerId>]) -> Vec<PeerId> {
+    let place = key.place(cluster);
+    let mut ranked: Vec<_> = members.iter().map(|member| (member.distance(&place), *member.preimage())).collect();
+    if ranked.len() > DHT_HOLDERS {
+        ranked.select_nth_unstable(DHT_HOLDERS);
+        ranked.truncate(DHT_HOLDERS);
+    }
+    ranked.sort_unstable();
+    ranked.into_iter().map(|(_, peer)| peer).collect()
+}
+
+/// A record to put now, and where.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// The record.
+    pub record: SignedRecord,
+    /// Its holders, for [`crate::Queries::put`].
+    pub holders: Vec<PeerId>,
+}
+
+struct Entry {
+    record: SignedRecord,
+    holders: Vec<PeerId>,
+    due: Monotonic,
+    failures: u32,
+    /// A tombstone needs no publisher once the holders could have forgotten what it buries.
+    until: Option<Monotonic>,
+}
+
+/// The records that this node publishes, and when each is due.
+pub struct Publisher {
+    cluster: ClusterId,
+    members: Vec<KBucketKey<PeerId>>,
+    entries: BTreeMap<Key, Entry>,
+    schedule: BTreeSet<(Monotonic, Key)>,
+}
+
+impl Publisher {
+    /// Publishes nothing yet.
+    #[must_use]
+    pub fn new(cluster: ClusterId) -> Self {
+        Self { cluster, members: Vec::new(), entries: BTreeMap::new(), schedule: BTreeSet::new() }
+    }
+
+    /// Takes the members of the registry, this node with them. Records that have a new holder by that become
+    /// due, spread over two seconds.
+    pub fn set_members(&mut self, members: impl IntoIterator<Item = PeerId>, now: Monotonic) {
+        let members: BTreeSet<PeerId> = members.into_iter().collect();
+        self.members = members.into_iter().map(KBucketKey::from).collect();
+        for (key, entry) in &mut self.entries {
+            let holders = closest(&self.cluster, key, &self.members);
+            let moved = holders.iter().any(|peer| !entry.holders.contains(peer));
+            entry.holders = holders;
+            let due = now.plus(share(key, &self.cluster, Duration::from_millis(DHT_SPREAD_MS)));
+            if moved && due < entry.due {
+                self.schedule.remove(&(entry.due, key.clone()));
+                entry.due = due;
+                self.schedule.insert((due, key.clone()));
+            }
+        }
+    }
+
+    /// Publishes exactly these records from now on: new and changed ones at once, unchanged ones when their time
+    /// comes, others no more. A record never replaces a later version of itself. Tombstones stay until every
+    /// holder has them.
+    pub fn set(&mut self, records: impl IntoIterator<Item = SignedRecord>, now: Monotonic) {
+        let mut keep = BTreeSet::new();
+        for record in records {
+            keep.insert(record.key().clone());
+            self.add(record, now);
+        }
+        self.keep(|key, entry| keep.contains(key) || entry.until.is_some());
+    }
+
+    /// Publishes `record` too, at once unless these very bytes are being published.
+    pub fn add(&mut self, record: SignedRecord, now: Monotonic) {
+        if let Some(old) = self.entries.get(record.key()) {
+            if old.record.version() > record.version() || old.record.bytes() == record.bytes() {
+                return;
+            }
+            self.schedule.remove(&(old.due, record.key().clone()));
+        }
+        let key = record.key().clone();
+        let holders = closest(&self.cluster, &key, &self.members);
+        self.schedule.insert((now, key.clone()));
+        let until = record.is_tombstone().then(|| now.plus(record.life()));
+        self.entries.insert(key, Entry { record, holders, due: now, failures: 0, until });
+    }
+
+    /// Stops publishing all but these. Holders forget the others in time.
+    pub fn retain(&mut self, keep: impl Fn(&Key) -> bool) {
+        self.keep(|key, _| keep(key));
+    }
+
+    fn keep(&mut self, keep: impl Fn(&Key, &Entry) -> bool) {
+        self.entries.retain(|key, entry| {
+            let kept = keep(key, entry);
+            if !kept {
+                self.schedule.remove(&(entry.due, key.clone()));
+            }
+            kept
+        });
+    }
+
+    /// Hands out what is due, at most 64 at once; each is next due after its refresh interval.
+    pub fn due(&mut self, now: Monotonic) -> Vec<Due> {
+        let mut out = Vec::new();
+        while out.len() < DHT_DUE_MAX
+            && let Some((due, key)) = self.schedule.first()
+            && *due <= now
+        {
+            let key = key.clone();
+            self.schedule.pop_first();
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            if entry.until.is_some_and(|until| until <= now) {
+                self.entries.remove(&key);
+                continue;
+            }
+            let interval = entry.record.refresh_interval();
+            // Up to a tenth earlier, so that records made together do not stay together.
+            entry.due = now.plus(interval - share(&key, &self.cluster, interval / 10));
+            self.schedule.insert((entry.due, key));
+            out.push(Due { record: entry.record.clone(), holders: entry.holders.clone() });
+        }
+        out
+    }
+
+    /// When something is due next.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Monotonic> {
+        self.schedule.first().map(|(due, _)| *due)
+    }
+
+    /// Tells how a put of `record` ended. One that did not reach every holder is tried again after a second,
+    /// then two, up to a minute.
+    pub fn done(&mut self, record: &SignedRecord, everywhere: bool, now: Monotonic) {
+        let Some(entry) = self.entries.get_mut(record.key()) else { return };
+        if entry.record.bytes() != record.bytes() {
+            return;
+        }
+        if everywhere {
+            entry.failures = 0;
+            if entry.until.is_some() {
+                self.schedule.remove(&(entry.due, record.key().clone()));
+                self.entries.remove(record.key());
+            }
+            return;
+        }
+        let wait = DHT_REPUBLISH_MS.saturating_mul(1 << entry.failures.min(16)).min(DHT_REPUBLISH_MS_MAX);
+        entry.failures += 1;
+        let due = now.plus(Duration::from_millis(wait));
+        if due < entry.due {
+            self.schedule.remove(&(entry.due, record.key().clone()));
+            entry.due = due;
+            self.schedule.insert((due, record.key().clone()));
+        }
+    }
+
+    /// The keys being published.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.entries.keys()
+    }
+
+    /// Records being published.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// True if there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+/// A part of `whole` that depends on the key alone, evenly spread over keys.
+fn share(key: &Key, cluster: &ClusterId, whole: Duration) -> Duration {
+    let place = key.place(cluster);
+    whole * u32::from(place.hashed_bytes()[0]) / 256
+}
+
+#[cfg(test)]
+mod tests;
