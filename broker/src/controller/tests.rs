@@ -298,6 +298,22 @@ fn fencing_more_partitions_than_an_entry_holds_takes_several_and_never_leaves_a_
 }
 
 #[test]
+fn topics_that_no_single_entry_holds_are_spread_over_several() {
+    let mut cluster = Cluster::new(1);
+    let topics = (0..14).map(|i| new_topic(&format!("t{i}"), TOPIC_PARTITIONS_MAX)).collect();
+    let request = Admin::CreateTopics { topics, validate_only: false };
+    let decision = cluster.evaluate(Command::Admin { request, seed: [1; 32] }, 0);
+    let entries = cluster.controller.take_entries();
+    assert!(entries.len() > 1);
+    for entry in &entries {
+        assert!(crate::metadata::encode_entry(entry).is_ok(), "each fits its limit");
+        cluster.applied.apply(entry).expect("applies");
+    }
+    assert_eq!(decision.index, cluster.applied.index, "the answer waits for the last");
+    assert_eq!(cluster.applied.topics.len(), 14);
+}
+
+#[test]
 fn replicated_partitions_move_to_the_next_in_sync_replica() {
     let mut cluster = Cluster::new(3);
     let ids = [NodeId(3), NodeId(1), NodeId(2)];
