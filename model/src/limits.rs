@@ -52,6 +52,14 @@ pub const INDEX_ENTRIES_MAX: u32 = 1 << 20;
 pub const SEALED_FILES_MAX: usize = 4;
 /// The leader-epoch cache of one log, as a file.
 pub const EPOCH_CACHE_BYTES_MAX: usize = 16 * MIB;
+/// A produce of more bytes than this is appended off the async threads.
+pub const APPEND_INLINE_BYTES_MAX: usize = MIB;
+/// Reads of a node's logs that miss the cache and run at once.
+pub const COLD_READS_MAX: usize = 32;
+/// Appended batches of one partition that wait for the high watermark one by one; beyond, they are counted together.
+pub const UNCOMMITTED_BATCHES_MAX: usize = 4096;
+/// Threads that open or close a node's partitions.
+pub const OPEN_THREADS_MAX: usize = 16;
 
 // Wire ------------------------------------------------------------------------------------------
 
