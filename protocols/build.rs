@@ -1,0 +1,16 @@
+//! Compiles `proto/*.proto` without `protoc`.
+
+use std::error::Error;
+
+const FILES: [&str; 9] = ["common", "hello", "register", "watch", "resolve", "admin", "produce", "fetch", "gossip"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let files = FILES.map(|name| format!("proto/{name}.proto"));
+    for file in &files {
+        println!("cargo::rerun-if-changed={file}");
+    }
+    let descriptors = protox::compile(&files, ["proto"])?;
+    // `bytes` fields become `Bytes`: slices of the frame that they came in.
+    prost_build::Config::new().bytes(["."]).compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! A request that came in, and the right to answer it.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use libp2p::PeerId;
+use rafka_broker::{ErrorCode, Failure};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::Reservation;
+use super::counters::{Counters, Direction, Outcome};
+use crate::wire::encode_failure;
+use crate::{Frame, Protocol};
+
+/// A request from a peer.
+#[derive(Debug)]
+pub struct Inbound {
+    /// Who asks, as the Noise channel has proven.
+    pub peer: PeerId,
+    /// What kind of request.
+    pub protocol: Protocol,
+    /// The request.
+    pub frame: Frame,
+    /// Where the answer goes.
+    pub respond: Responder,
+}
+
+/// The right to answer one request, from any task. Dropped without an answer, it says that the outcome is unknown.
+///
+/// It holds the request's part of the node's limits, in number and bytes: keep it while the request is being served,
+/// and no longer.
+#[derive(Debug)]
+pub struct Responder {
+    reply: Option<oneshot::Sender<Frame>>,
+    protocol: Protocol,
+    counters: Arc<Counters>,
+    _place: Option<OwnedSemaphorePermit>,
+    _bytes: Option<Reservation>,
+}
+
+impl Responder {
+    pub(crate) fn new(
+        protocol: Protocol,
+        counters: Arc<Counters>,
+        place: Option<OwnedSemaphorePermit>,
+        bytes: Option<Reservation>,
+    ) -> (Self, oneshot::Receiver<Frame>) {
+        let (reply, answer) = oneshot::channel();
+        (Self { reply: Some(reply), protocol, counters, _place: place, _bytes: bytes }, answer)
+    }
+
+    /// Answers. A frame that the peer would refuse for its size becomes a failure that says so.
+    pub fn respond(mut self, answer: Result<Frame, Failure>) {
+        self.send(answer);
+    }
+
+    /// True if nobody waits for the answer any more.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.reply.as_ref().is_none_or(oneshot::Sender::is_closed)
+    }
+
+    /// Waits until nobody waits for the answer any more (the connection is gone, or the exchange took too long).
+    /// Cancel safe.
+    pub async fn closed(&mut self) {
+        if let Some(reply) = &mut self.reply {
+            poll_fn(|cx| reply.poll_closed(cx)).await;
+        }
+    }
+
+    fn send(&mut self, answer: Result<Frame, Failure>) {
+        let Some(reply) = self.reply.take() else { return };
+        let answer = answer.and_then(|frame| match frame.check(self.protocol.reply_caps()) {
+            Ok(()) => Ok(frame),
+            Err(error) => Err(Failure::new(ErrorCode::InvalidRequest, format!("the answer is too large: {error}"))),
+        });
+        let (frame, outcome) = match answer {
+            Ok(frame) => (frame, Outcome::Answered),
+            Err(failure) if failure.code == ErrorCode::Busy => (encode_failure(&failure), Outcome::Busy),
+            Err(failure) => (encode_failure(&failure), Outcome::Refused),
+        };
+        let outcome = if reply.send(frame).is_ok() { outcome } else { Outcome::Closed };
+        self.counters.count(Direction::Inbound, self.protocol, outcome);
+    }
+}
+
+impl Drop for Responder {
+    fn drop(&mut self) {
+        self.send(Err(Failure::new(ErrorCode::OutcomeUnknown, "the node stopped working on the request")));
+    }
+}

@@ -1,0 +1,73 @@
+//! The one definition of how connections are made, for nodes, clients and simulations alike.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::{Boxed, MemoryTransport};
+use libp2p::core::upgrade::Version;
+use libp2p::identity::Keypair;
+use libp2p::{PeerId, Transport, dns, noise, swarm, tcp, yamux};
+use rafka_model::limits::{CONNECT_MS_MAX, PEER_STREAMS_MAX};
+
+/// What a swarm is built on.
+pub type Connections = Boxed<(PeerId, StreamMuxerBox)>;
+
+/// Commands and events that may wait between the task of the swarm and that of one connection. While a connection's
+/// queue is full the swarm polls no behaviour, so there is room for every call that a peer may have outstanding.
+const CONNECTION_QUEUE: NonZeroUsize = NonZeroUsize::new(PEER_STREAMS_MAX).expect("not zero");
+
+/// TCP (no delay) with DNS names, Noise, Yamux.
+///
+/// # Errors
+/// When Noise cannot sign with `keypair`.
+pub fn transport(keypair: &Keypair) -> io::Result<Connections> {
+    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+    let named = dns::tokio::Transport::system(tcp).or_else(|error| {
+        // An empty root has no /etc/resolv.conf: addresses work all the same, only names do not.
+        tracing::warn!(%error, "no DNS configuration, host names cannot be dialled");
+        let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+        let nobody = dns::ResolverConfig::from_parts(None, Vec::new(), Vec::new());
+        io::Result::Ok(dns::tokio::Transport::custom(tcp, nobody, dns::ResolverOpts::default()))
+    })?;
+    secured(named, keypair)
+}
+
+/// In-process connections (`/memory/<port>`) with the same security and multiplexing as [`transport`].
+///
+/// # Errors
+/// As [`transport`].
+pub fn memory_transport(keypair: &Keypair) -> io::Result<Connections> {
+    secured(MemoryTransport::default(), keypair)
+}
+
+fn secured<T>(transport: T, keypair: &Keypair) -> io::Result<Connections>
+where
+    T: Transport + Send + Unpin + 'static,
+    T::Output: futures::AsyncRead + futures::AsyncWrite + Send + Unpin + 'static,
+    T::Error: Send + Sync + 'static,
+    T::Dial: Send + 'static,
+    T::ListenerUpgrade: Send + 'static,
+{
+    let noise = noise::Config::new(keypair).map_err(io::Error::other)?;
+    Ok(transport
+        .upgrade(Version::V1Lazy)
+        .authenticate(noise)
+        .multiplex(yamux::Config::default())
+        .timeout(Duration::from_millis(CONNECT_MS_MAX))
+        .boxed())
+}
+
+/// Settings of every swarm: connections without streams are closed after `idle`, protocols are negotiated lazily
+/// (a substream costs no round trip before its first byte).
+#[must_use]
+pub fn swarm_config(idle: Duration) -> swarm::Config {
+    swarm::Config::with_tokio_executor()
+        .with_idle_connection_timeout(idle)
+        .with_substream_upgrade_protocol_override(Version::V1Lazy)
+        .with_notify_handler_buffer_size(CONNECTION_QUEUE)
+        .with_per_connection_event_buffer_size(CONNECTION_QUEUE.get())
+        // A burst of calls is a burst of negotiations; those over the limit would be reset.
+        .with_max_negotiating_inbound_streams(2 * PEER_STREAMS_MAX)
+}
