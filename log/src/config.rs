@@ -1,0 +1,58 @@
+//! What a log needs to know of its topic.
+
+use rafka_model::limits::{BATCH_BYTES_MAX, INDEX_INTERVAL_BYTES};
+use rafka_model::{StorageEngine, TopicConfig};
+
+/// Configuration of one log: the part of [`TopicConfig`] that concerns storage. Times are milliseconds.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LogConfig {
+    /// `storage.engine`; read when the log is opened only.
+    pub storage_engine: StorageEngine,
+    /// `segment.bytes`.
+    pub segment_bytes: u32,
+    /// `segment.ms`.
+    pub segment_ms: u64,
+    /// `index.interval.bytes`.
+    pub index_interval_bytes: u32,
+    /// `retention.ms`.
+    pub retention_ms: Option<u64>,
+    /// `retention.bytes`.
+    pub retention_bytes: Option<u64>,
+    /// `file.delete.delay.ms`.
+    pub file_delete_delay_ms: u64,
+    /// `max.message.bytes`, for appends as a leader.
+    pub max_message_bytes: u32,
+    /// `message.timestamp.type` is `LogAppendTime`.
+    pub log_append_time: bool,
+    /// `preallocate`: reserve whole segments.
+    pub preallocate: bool,
+}
+
+impl From<&TopicConfig> for LogConfig {
+    fn from(topic: &TopicConfig) -> Self {
+        Self {
+            storage_engine: topic.storage_engine,
+            segment_bytes: topic.segment_bytes,
+            segment_ms: topic.segment_ms,
+            index_interval_bytes: topic.index_interval_bytes,
+            retention_ms: topic.retention_ms,
+            retention_bytes: topic.retention_bytes,
+            file_delete_delay_ms: topic.file_delete_delay_ms,
+            max_message_bytes: topic.max_message_bytes,
+            log_append_time: topic.log_append_time,
+            preallocate: topic.preallocate,
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self::from(&TopicConfig::default())
+    }
+}
+
+const _: () = {
+    // Positions inside a segment are u32: a segment is at most `segment.bytes` long, or one batch.
+    assert!(i32::MAX as u64 + BATCH_BYTES_MAX as u64 <= u32::MAX as u64);
+    assert!(INDEX_INTERVAL_BYTES > 0);
+};

@@ -1,0 +1,302 @@
+//! Reading, beside the writer and without its lock.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rafka_model::limits::{BATCH_HEADER_BYTES, INDEX_INTERVAL_BYTES, READ_BYTES_MAX};
+use rafka_model::{BatchError, BatchHeader, LeaderEpoch, Offset, RecordBatch, Timestamp};
+
+use crate::error::ReadError;
+use crate::segment::Segment;
+use crate::shared::{Fault, Place, Shared, Until, header_at};
+use crate::walk::Walk;
+
+/// Headers are read in steps of this while looking for a time.
+const SEARCH_STEP_BYTES: usize = 8192;
+/// A read that met truncation or removal is tried again this often.
+const ATTEMPTS_MAX: u32 = 4;
+
+/// A handle to read a log. Cheap to clone; many may read at once, none waits for the writer.
+///
+/// Every batch that is returned was verified: its header, its place behind the batch before, its leader epoch, its CRC.
+#[derive(Clone, Debug)]
+pub struct LogReader {
+    shared: Arc<Shared>,
+}
+
+impl LogReader {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Whole batches from the one that holds `from`, up to `max_bytes` bytes, all of them before `below` (the high
+    /// watermark, or the log's end for a replica). A first batch larger than `max_bytes` is returned nevertheless
+    /// if `at_least_one`. Empty at the end. May return less than is there: never beyond one segment.
+    ///
+    /// # Errors
+    /// [`ReadError::OutOfRange`] before the log's start or behind its end; [`ReadError::Corrupt`] when the batch at
+    /// `from` is damaged (batches in front of a damaged one are returned without it).
+    pub fn read(&self, from: Offset, below: Offset, max_bytes: u32, at_least_one: bool) -> Result<Bytes, ReadError> {
+        self.attempt(|| self.try_read(from, below, max_bytes.min(READ_BYTES_MAX) as usize, at_least_one))
+    }
+
+    /// The first record before `below` whose timestamp is `time` or later, and its timestamp. `None` if all are older.
+    ///
+    /// # Errors
+    /// [`ReadError::Corrupt`], [`ReadError::Storage`].
+    pub fn offset_for_timestamp(
+        &self,
+        time: Timestamp,
+        below: Offset,
+    ) -> Result<Option<(Offset, Timestamp)>, ReadError> {
+        self.attempt(|| {
+            for segment in self.shared.segments() {
+                if segment.base >= below {
+                    break;
+                }
+                let max = self.shared.max_timestamp(&segment)?;
+                if max.is_none_or(|max| max < time.0) {
+                    continue;
+                }
+                if let Some(found) = self.search(&segment, time, below).map_err(|fault| fault.of(&segment))? {
+                    return Ok(Some(found));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// The first record before `below` of the largest timestamp there is, and that timestamp (KIP-734).
+    ///
+    /// # Errors
+    /// [`ReadError::Corrupt`], [`ReadError::Storage`].
+    pub fn max_timestamp(&self, below: Offset) -> Result<Option<(Offset, Timestamp)>, ReadError> {
+        self.attempt(|| {
+            let mut best: Option<(Offset, Timestamp)> = None;
+            for segment in self.shared.segments() {
+                if segment.base >= below {
+                    break;
+                }
+                let Some(max) = self.shared.max_timestamp(&segment)? else { continue };
+                if best.is_some_and(|(_, time)| time.0 >= max) {
+                    continue;
+                }
+                let found = self.search(&segment, Timestamp(max), below).map_err(|fault| fault.of(&segment))?;
+                let found = match found {
+                    // The newest record lies at or behind `below`, or before the log's start: look at every batch.
+                    None => self.newest(&segment, below).map_err(|fault| fault.of(&segment))?,
+                    found => found,
+                };
+                best = match (best, found) {
+                    (Some(old), Some(new)) if new.1 <= old.1 => Some(old),
+                    (old, new) => new.or(old),
+                };
+            }
+            Ok(best)
+        })
+    }
+
+    /// Offset of the first record.
+    #[must_use]
+    pub fn log_start(&self) -> Offset {
+        self.shared.start()
+    }
+
+    /// Offset behind the last record (LEO).
+    #[must_use]
+    pub fn log_end(&self) -> Offset {
+        self.shared.end()
+    }
+
+    /// Everything before this offset survives a power loss.
+    #[must_use]
+    pub fn flushed(&self) -> Offset {
+        self.shared.flush.lock().flushed.offset
+    }
+
+    /// Bytes of all segments.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.shared.size_bytes()
+    }
+
+    /// Epoch of the latest leader that wrote here.
+    #[must_use]
+    pub fn latest_epoch(&self) -> Option<LeaderEpoch> {
+        self.shared.epochs.read().latest()
+    }
+
+    /// Epoch of the leader that wrote the record at `offset`.
+    #[must_use]
+    pub fn epoch_at(&self, offset: Offset) -> Option<LeaderEpoch> {
+        self.shared.epochs.read().at(offset).map(|(epoch, _)| epoch)
+    }
+
+    /// The largest epoch of this log that is at most `epoch`, and the offset at which it ends (KIP-101, KIP-279).
+    /// `None` if `epoch` is newer than the log knows. Older than everything: where the oldest epoch begins.
+    #[must_use]
+    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        let epochs = self.shared.epochs.read();
+        epochs.end_offset_for(epoch, self.shared.end())
+    }
+
+    /// Tries again what truncation or removal of segments disturbed.
+    fn attempt<T>(&self, read: impl Fn() -> Result<T, ReadError>) -> Result<T, ReadError> {
+        let mut attempts = 1;
+        loop {
+            let generation = self.shared.generation();
+            match read() {
+                Err(_) if self.shared.generation() != generation && attempts < ATTEMPTS_MAX => attempts += 1,
+                answer => return answer,
+            }
+        }
+    }
+
+    fn try_read(&self, from: Offset, below: Offset, max_bytes: usize, at_least_one: bool) -> Result<Bytes, ReadError> {
+        let (start, end) = (self.shared.start(), self.shared.end());
+        let out_of_range = ReadError::OutOfRange { asked: from, start, end };
+        if from < start || from > end {
+            return Err(out_of_range);
+        }
+        let below = below.min(end);
+        if from >= below {
+            return Ok(Bytes::new());
+        }
+        let segment = self.shared.segment_of(from).ok_or(out_of_range)?;
+        let file = self.shared.file(&segment)?;
+        // Room for the batches between the index entry and `from`.
+        let step = max_bytes.saturating_add(INDEX_INTERVAL_BYTES as usize).max(BATCH_HEADER_BYTES);
+        let mut walk = Walk::new(&*file, segment.bytes(), step);
+        let place = self.shared.locate(&mut walk, &segment, &*file, Until::Offset(from));
+        let place = place.map_err(|fault| fault.of(&segment))?;
+        let limits = Limits { below, max_bytes, at_least_one };
+        let taken = self.take(&mut walk, place, limits).map_err(|fault| fault.of(&segment))?;
+        if taken == 0 {
+            return Ok(Bytes::new());
+        }
+        let (buffer, at) = walk.into_buffer();
+        let first = (place.position - at) as usize;
+        Ok(Bytes::from(buffer).slice(first..first + taken))
+    }
+
+    /// Verifies batches from `place` on, as many as the limits allow; returns their bytes, all in the walk's buffer.
+    fn take(&self, walk: &mut Walk<'_>, first: Place, limits: Limits) -> Result<usize, Fault> {
+        let (mut place, mut taken) = (first, 0);
+        while place.position < walk.end() {
+            let is_first = taken == 0;
+            if !is_first && !walk.holds(place.position, BATCH_HEADER_BYTES) {
+                break;
+            }
+            let header = match header_at(walk, place) {
+                Err(Fault::Bad { .. }) if !is_first => break,
+                header => header?,
+            };
+            let total = header.total_bytes();
+            let fits = taken + total <= limits.max_bytes || (is_first && limits.at_least_one);
+            if header.next_offset() > limits.below || !fits || (!is_first && !walk.holds(place.position, total)) {
+                break;
+            }
+            match self.verify(walk, place, &header) {
+                Err(Fault::Bad { .. }) if !is_first => break,
+                verified => verified?,
+            }
+            taken += total;
+            place = Place { position: place.position + total as u64, base: header.next_offset(), ..place };
+        }
+        Ok(taken)
+    }
+
+    fn verify(&self, walk: &mut Walk<'_>, place: Place, header: &BatchHeader) -> Result<(), Fault> {
+        let bad = |reason| Fault::Bad { position: place.position, offset: place.base, reason };
+        walk.check(place.position, header)?.map_err(bad)?;
+        // The epoch is outside the CRC; the cache knows what it was.
+        let epoch = self.shared.epochs.read().at(header.base_offset);
+        if epoch.is_some_and(|(epoch, _)| epoch != header.leader_epoch) {
+            return Err(bad(BatchError::Malformed("leader epoch is not the one of this offset")));
+        }
+        Ok(())
+    }
+
+    /// The first record of `segment` of `time` or later, in `log start..below`.
+    fn search(
+        &self,
+        segment: &Arc<Segment>,
+        time: Timestamp,
+        below: Offset,
+    ) -> Result<Option<(Offset, Timestamp)>, Fault> {
+        let file =
+            self.shared.file(segment).map_err(|error| Fault::Io(std::io::Error::new(error.kind, error.reason)))?;
+        let mut walk = Walk::new(&*file, segment.bytes(), SEARCH_STEP_BYTES);
+        let mut place = self.shared.locate(&mut walk, segment, &*file, Until::Time(time.0))?;
+        while place.position < walk.end() && place.base < below {
+            let header = header_at(&mut walk, place)?;
+            if header.max_timestamp >= time && header.next_offset() > self.shared.start() {
+                let found = self.record_at(&mut walk, place, &header, time)?;
+                if let Some(found) = found {
+                    return Ok(Some(found).filter(|(offset, _)| *offset < below));
+                }
+            }
+            place = next(place, &header);
+        }
+        Ok(None)
+    }
+
+    /// The first record of the largest timestamp in `log start..below`, by looking at every batch.
+    fn newest(&self, segment: &Arc<Segment>, below: Offset) -> Result<Option<(Offset, Timestamp)>, Fault> {
+        let file =
+            self.shared.file(segment).map_err(|error| Fault::Io(std::io::Error::new(error.kind, error.reason)))?;
+        let mut walk = Walk::new(&*file, segment.bytes(), SEARCH_STEP_BYTES);
+        let mut place = Place { position: 0, base: segment.base, max_before: 0 };
+        let mut best: Option<(Place, BatchHeader)> = None;
+        while place.position < walk.end() {
+            let header = header_at(&mut walk, place)?;
+            if header.next_offset() > below {
+                break;
+            }
+            let newer = best.is_none_or(|(_, best)| header.max_timestamp > best.max_timestamp);
+            if newer && header.base_offset >= self.shared.start() {
+                best = Some((place, header));
+            }
+            place = next(place, &header);
+        }
+        let Some((place, header)) = best else { return Ok(None) };
+        self.record_at(&mut walk, place, &header, header.max_timestamp)
+    }
+
+    /// The first record of a batch of `time` or later. Records that cannot be decoded (the producer's bytes are kept as
+    /// they came) are represented by their batch.
+    fn record_at(
+        &self,
+        walk: &mut Walk<'_>,
+        place: Place,
+        header: &BatchHeader,
+        time: Timestamp,
+    ) -> Result<Option<(Offset, Timestamp)>, Fault> {
+        self.verify(walk, place, header)?;
+        let bytes = Bytes::copy_from_slice(walk.window(place.position, header.total_bytes())?);
+        let start = self.shared.start();
+        let whole = Some((header.base_offset.max(start), header.max_timestamp));
+        let Ok(records) = RecordBatch::parse(bytes).and_then(|batch| batch.records()) else { return Ok(whole) };
+        for record in records {
+            match record {
+                Ok(record) if record.timestamp >= time && record.offset >= start => {
+                    return Ok(Some((record.offset, record.timestamp)));
+                }
+                Ok(_) => {}
+                Err(_) => return Ok(whole),
+            }
+        }
+        Ok(None)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Limits {
+    below: Offset,
+    max_bytes: usize,
+    at_least_one: bool,
+}
+
+fn next(place: Place, header: &BatchHeader) -> Place {
+    Place { position: place.position + header.total_bytes() as u64, base: header.next_offset(), ..place }
+}

@@ -1,0 +1,443 @@
+//! Opening a log after whatever happened to it.
+//!
+//! From the recovery point on every batch is verified: structure, CRC, offsets that follow one another, epochs that do not
+//! go back. What an interrupted append leaves behind the last whole batch (part of a batch, preallocated zeros) is cut off.
+//! Anything else that is wrong is damage, and what to do depends on what may have been lost:
+//!
+//! * After a *power loss* nothing behind the flushed point was promised: everything from the first bad batch on goes.
+//! * When memory was kept, nothing may be wrong but the very end. A batch whose records are damaged stays where it is
+//!   (reading it fails, its neighbours are served); if the log cannot be followed past it, opening fails and nothing is changed.
+
+mod scan;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rafka_model::{Offset, Timestamp};
+
+use crate::atomic_file::UNFINISHED;
+use crate::checkpoint::{Checkpoint, Loaded, Point};
+use crate::config::LogConfig;
+use crate::disk::{Disk, DiskFile};
+use crate::epochs::EpochCache;
+use crate::error::{Corruption, LogError, StorageError};
+use crate::index::{Entry, NO_TIMESTAMP};
+use crate::partition::{Active, PartitionLog};
+use crate::segment::{REMOVED, Segment};
+use crate::shared::Shared;
+use scan::Scan;
+
+/// Damaged batches that a report names.
+pub(crate) const DAMAGED_MAX: usize = 16;
+
+/// How the node stopped last time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Shutdown {
+    /// In order, or by the death of the process only: what had been written was kept by the operating system.
+    MemoryKept,
+    /// With the machine: what had not been synced may be lost.
+    PowerLost,
+    /// Does not matter: somebody decided to keep whatever can be read and to drop what cannot.
+    Salvage,
+}
+
+impl Shutdown {
+    /// From the clean-shutdown marker and the boot id.
+    #[must_use]
+    pub fn new(clean: bool, same_boot: bool) -> Self {
+        if clean || same_boot { Self::MemoryKept } else { Self::PowerLost }
+    }
+}
+
+/// What opening a log found and did.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Recovery {
+    /// Bytes that were scanned.
+    pub scanned_bytes: u64,
+    /// Batches that were verified.
+    pub batches: u64,
+    /// Preallocated zeros that were cut off.
+    pub zero_bytes: u64,
+    /// Other bytes that were cut off: of appends that were never finished, or never synced before a power loss.
+    pub cut_bytes: u64,
+    /// Segments that were removed whole, for the same reason.
+    pub segments_dropped: usize,
+    /// Batches that are damaged and were kept: reads of them fail. At most 16 are named.
+    pub damaged: Vec<Corruption>,
+    /// The recovery point was missing or unusable: the whole log was scanned.
+    pub scanned_all: bool,
+    /// The leader-epoch cache was missing or damaged and was built again from the batches.
+    pub epochs_rebuilt: bool,
+}
+
+/// One segment file, as it was found or as it shall be.
+struct Piece {
+    base: Offset,
+    file: Option<Arc<dyn DiskFile>>,
+    /// Bytes of the file.
+    len: u64,
+    /// Bytes of whole batches.
+    valid: u64,
+    /// Bytes to cut that are not zeros.
+    torn: bool,
+    max_timestamp: i64,
+    index_entries: u32,
+    entries: Vec<Entry>,
+}
+
+struct Opener<'a> {
+    disk: Arc<dyn Disk>,
+    dir: &'a Path,
+    config: &'a LogConfig,
+    report: Recovery,
+}
+
+pub(crate) fn open(
+    disk: Arc<dyn Disk>,
+    dir: &Path,
+    config: &LogConfig,
+    now: Timestamp,
+    shutdown: Shutdown,
+) -> Result<(PartitionLog, Recovery), LogError> {
+    let mut opener = Opener { disk, dir, config, report: Recovery::default() };
+    let (log, changed) = opener.open(now, shutdown)?;
+    let report = opener.report;
+    if changed {
+        tracing::info!(dir = %dir.display(), ?report, "log recovered");
+    }
+    Ok((log, report))
+}
+
+impl Opener<'_> {
+    fn open(&mut self, now: Timestamp, shutdown: Shutdown) -> Result<(PartitionLog, bool), LogError> {
+        let mut bases = self.survey()?;
+        let loaded = Checkpoint::load(&*self.disk, self.dir)?;
+        let known = match loaded {
+            Loaded::Known(checkpoint) => Some(checkpoint),
+            Loaded::Missing | Loaded::Damaged => None,
+        };
+        let mut checkpoint = known.unwrap_or_default();
+        let interrupted_restart = known
+            .is_some_and(|c| c.written.offset == c.log_start && c.written == restart_point(c.log_start))
+            && !bases.contains(&checkpoint.log_start);
+        if interrupted_restart {
+            self.drop_segments(&std::mem::take(&mut bases))?;
+        }
+        self.drop_before_start(&mut bases, checkpoint.log_start)?;
+        let (from, lenient) = self.begin_at(&bases, &loaded, shutdown)?;
+        let stored_epochs = EpochCache::load(&*self.disk, self.dir)?;
+        let epochs = self.epochs_before(&bases, from, stored_epochs.as_ref())?;
+        let interval = self.config.index_interval_bytes;
+        let mut scan = Scan::new(&*self.disk, self.dir, lenient, interval, from.offset, epochs);
+        let (mut pieces, mut dropped) = (Vec::new(), Vec::new());
+        for (i, base) in bases.iter().enumerate() {
+            let mut piece = self.disk_piece(*base)?;
+            if *base >= from.segment {
+                let next = bases.get(i + 1).copied();
+                scan.segment(&mut piece, if *base == from.segment { from } else { restart_point(*base) }, next)?;
+                if next.is_some_and(|next| next != scan.expected) {
+                    scan.gap(&piece)?;
+                    dropped = bases[i + 1..].to_vec();
+                }
+            }
+            pieces.push(piece);
+            if !dropped.is_empty() {
+                break;
+            }
+        }
+        let end = scan.expected;
+        let mut epochs = scan.finish(&mut self.report);
+        self.nothing_safe_is_missing(&pieces, known, end, shutdown)?;
+        // From here on things are changed.
+        self.drop_segments(&dropped)?;
+        let cut = self.cut(&mut pieces)?;
+        epochs.truncate_end(end);
+        if let Some((epoch, start)) = stored_epochs.as_ref().and_then(EpochCache::last)
+            && start == end
+        {
+            // An epoch that had begun and written nothing.
+            epochs.assign(epoch, start);
+        }
+        let start = checkpoint.log_start.max(bases.first().copied().unwrap_or_default());
+        let begin = if pieces.is_empty() || end < start { Some(start) } else { None };
+        let shared = Arc::new(Shared::new(self.disk.clone(), self.dir.to_owned(), self.config.index_interval_bytes));
+        if let Some(begin) = begin {
+            // Nothing is there, or nothing that counts.
+            self.drop_segments(&pieces.iter().map(|piece| piece.base).collect::<Vec<_>>())?;
+            epochs.clear();
+            pieces = vec![self.new_piece(begin)?];
+        }
+        let end = begin.unwrap_or(end);
+        let epochs_unsaved = stored_epochs.unwrap_or_default() != epochs;
+        shared.set_start(start);
+        shared.set_end(end);
+        *shared.epochs.write() = epochs;
+        let same_segment = checkpoint.written.segment == pieces[pieces.len() - 1].base;
+        let created = if known.is_some() && same_segment { checkpoint.segment_created } else { now };
+        let (active, unflushed) = self.install(&shared, pieces, checkpoint.flushed)?;
+        let active = Active { created, ..active };
+
+        let mut flushed = checkpoint.flushed;
+        if known.is_none() || flushed.offset > end || begin.is_some() {
+            // Nothing is known to be synced; the next flush will know.
+            flushed = restart_point(shared.segments().first().map_or(start, |first| first.base));
+        }
+        let unflushed_bytes = self.unflushed_bytes(&shared, flushed);
+        shared.appended_bytes.store(unflushed_bytes, Ordering::Release);
+        shared.flush.lock().flushed = flushed;
+        let claims_too_much = checkpoint.written.offset > end;
+        if known.is_none() || claims_too_much || cut || begin.is_some() || checkpoint.log_start != start {
+            checkpoint.log_start = start;
+            checkpoint.segment_created = created;
+            let saved = active.segment.index.save(&*self.disk).unwrap_or_default();
+            checkpoint.written = shared.point(&active.segment, saved);
+            checkpoint.flushed = flushed;
+            let is_new = known.is_none() && matches!(loaded, Loaded::Missing);
+            checkpoint.store_both(&*self.disk, self.dir, !is_new)?;
+        }
+        let changed = cut || claims_too_much || self.report.scanned_all || !self.report.damaged.is_empty();
+        let log = PartitionLog::assemble(shared, self.config.clone(), active, unflushed, checkpoint, epochs_unsaved);
+        Ok((log, changed))
+    }
+
+    /// Base offsets of the segments in the directory, ascending. Makes the directory if there is none; removes what
+    /// an interrupted change left.
+    fn survey(&self) -> Result<Vec<Offset>, LogError> {
+        let names = match self.disk.list(self.dir) {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.disk.create_dir_all(self.dir).map_err(|error| self.failed("create", self.dir, &error))?;
+                Vec::new()
+            }
+            Err(error) => return Err(self.failed("list", self.dir, &error)),
+        };
+        let mut bases: Vec<Offset> = names.iter().filter_map(|name| Segment::parse_name(name)).collect();
+        bases.sort_unstable();
+        for name in &names {
+            let orphan = |base: &str| {
+                Segment::parse_name(&format!("{base}.log")).is_some_and(|base| bases.binary_search(&base).is_err())
+            };
+            let index = name.strip_suffix(".index").or_else(|| name.strip_suffix(".timeindex"));
+            if name.ends_with(REMOVED) || name.ends_with(UNFINISHED) || index.is_some_and(orphan) {
+                let path = self.dir.join(name);
+                self.disk.remove(&path).map_err(|error| self.failed("remove", &path, &error))?;
+            }
+        }
+        Ok(bases)
+    }
+
+    /// Removes segments that lie wholly before the log's start: their removal had been decided.
+    fn drop_before_start(&mut self, bases: &mut Vec<Offset>, start: Offset) -> Result<(), LogError> {
+        let kept = bases.partition_point(|base| *base <= start).saturating_sub(1);
+        let dead: Vec<Offset> = bases.drain(..kept).collect();
+        for base in dead {
+            self.remove_segment(base)?;
+        }
+        Ok(())
+    }
+
+    /// From where to scan, and whether what is bad may be dropped.
+    fn begin_at(&mut self, bases: &[Offset], loaded: &Loaded, shutdown: Shutdown) -> Result<(Point, bool), LogError> {
+        let front = restart_point(bases.first().copied().unwrap_or_default());
+        let lenient = shutdown != Shutdown::MemoryKept;
+        let checkpoint = match loaded {
+            Loaded::Known(checkpoint) => checkpoint,
+            // Without the file nothing was ever synced.
+            Loaded::Missing => return Ok((front, lenient)),
+            Loaded::Damaged => {
+                self.report.scanned_all = true;
+                return Ok((front, shutdown == Shutdown::Salvage));
+            }
+        };
+        let point = if lenient { checkpoint.flushed } else { checkpoint.written };
+        if bases.is_empty() || point.offset <= front.offset && point.segment != front.segment {
+            return Ok((front, lenient));
+        }
+        if bases.binary_search(&point.segment).is_ok() {
+            let path = self.dir.join(Segment::file_name(point.segment));
+            let len = self.disk.len(&path).map_err(|error| self.failed("look at", &path, &error))?;
+            if point.position <= len && point.offset >= point.segment {
+                return Ok((point, lenient));
+            }
+        }
+        self.report.scanned_all = true;
+        Ok((front, shutdown == Shutdown::Salvage))
+    }
+
+    /// The epochs of what lies before the scan.
+    fn epochs_before(
+        &mut self,
+        bases: &[Offset],
+        from: Point,
+        stored: Option<&EpochCache>,
+    ) -> Result<EpochCache, LogError> {
+        if let Some(stored) = stored {
+            let mut epochs = stored.clone();
+            epochs.truncate_end(from.offset);
+            return Ok(epochs);
+        }
+        let mut epochs = EpochCache::default();
+        for base in bases.iter().filter(|base| **base <= from.segment && from.offset > **base) {
+            self.report.epochs_rebuilt = true;
+            let piece = self.disk_piece(*base)?;
+            let end = if *base == from.segment { from.position } else { piece.len };
+            scan::collect_epochs(self.dir, &piece, &*self.disk, end, &mut epochs)?;
+        }
+        Ok(epochs)
+    }
+
+    fn nothing_safe_is_missing(
+        &self,
+        pieces: &[Piece],
+        known: Option<Checkpoint>,
+        end: Offset,
+        shutdown: Shutdown,
+    ) -> Result<(), LogError> {
+        let safe = match (known, shutdown) {
+            (Some(checkpoint), Shutdown::MemoryKept) => checkpoint.written.offset,
+            (Some(checkpoint), Shutdown::PowerLost) => checkpoint.flushed.offset,
+            (None, _) | (_, Shutdown::Salvage) => return Ok(()),
+        };
+        if end >= safe {
+            return Ok(());
+        }
+        let (base, position) = pieces.last().map_or((safe, 0), |piece| (piece.base, piece.valid));
+        Err(Corruption {
+            segment: self.dir.join(Segment::file_name(base)),
+            position,
+            offset: end,
+            reason: format!("the log had been written up to offset {safe} and is missing from here"),
+        }
+        .into())
+    }
+
+    fn disk_piece(&self, base: Offset) -> Result<Piece, LogError> {
+        let path = self.dir.join(Segment::file_name(base));
+        let len = self.disk.len(&path).map_err(|error| self.failed("look at", &path, &error))?;
+        Ok(Piece {
+            base,
+            file: None,
+            len,
+            valid: len,
+            torn: false,
+            max_timestamp: NO_TIMESTAMP,
+            index_entries: 0,
+            entries: Vec::new(),
+        })
+    }
+
+    fn new_piece(&self, base: Offset) -> Result<Piece, LogError> {
+        let path = self.dir.join(Segment::file_name(base));
+        let file = self.disk.create(&path).map_err(|error| self.failed("create", &path, &error))?;
+        let mut piece = self.disk_piece(base)?;
+        piece.file = Some(file);
+        Ok(piece)
+    }
+
+    /// Cuts files to their whole batches; true if any held more than zeros behind them.
+    fn cut(&mut self, pieces: &mut [Piece]) -> Result<bool, LogError> {
+        let mut torn = self.report.segments_dropped > 0;
+        for piece in pieces.iter_mut().filter(|piece| piece.valid < piece.len) {
+            let path = self.dir.join(Segment::file_name(piece.base));
+            let file = piece.open(&*self.disk, &path)?;
+            file.truncate(piece.valid).map_err(|error| self.failed("cut", &path, &error))?;
+            if piece.torn {
+                // Or a later power loss could bring old bytes back behind new ones.
+                file.sync_data().map_err(|error| self.failed("sync", &path, &error))?;
+                torn = true;
+            }
+            piece.len = piece.valid;
+        }
+        Ok(torn)
+    }
+
+    /// Makes segments of the pieces, and finds the closed ones that are not known to be synced.
+    #[allow(clippy::type_complexity, reason = "said once")]
+    fn install(
+        &self,
+        shared: &Arc<Shared>,
+        mut pieces: Vec<Piece>,
+        flushed: Point,
+    ) -> Result<(Active, Vec<(Arc<Segment>, Arc<dyn DiskFile>)>), LogError> {
+        let mut last = pieces.pop().expect("a log has a segment");
+        let mut segments = Vec::new();
+        let mut unflushed = Vec::new();
+        for piece in &pieces {
+            let segment = Arc::new(Segment::new_sealed(self.dir, piece.base, piece.valid));
+            let synced =
+                piece.base < flushed.segment || piece.base == flushed.segment && piece.valid == flushed.position;
+            if !synced {
+                unflushed.push((segment.clone(), shared.file(&segment)?));
+            }
+            segments.push(segment);
+        }
+        let path = self.dir.join(Segment::file_name(last.base));
+        let file = last.open(&*self.disk, &path)?;
+        let active =
+            Segment::new_active(self.dir, last.base, file.clone(), last.valid, last.max_timestamp, last.index_entries);
+        if last.index_entries == 0
+            && last.entries.is_empty()
+            && last.valid > u64::from(self.config.index_interval_bytes)
+        {
+            active.index.distrust();
+        }
+        for entry in last.entries.drain(..) {
+            active.index.push(&*self.disk, entry);
+        }
+        let segment = Arc::new(active);
+        segments.push(segment.clone());
+        shared.edit_segments(|all| *all = segments);
+        Ok((Active { segment, file, created: Timestamp(0) }, unflushed))
+    }
+
+    fn unflushed_bytes(&self, shared: &Shared, flushed: Point) -> u64 {
+        let behind = |segment: &Segment| match segment.base {
+            base if base < flushed.segment => 0,
+            base if base == flushed.segment => segment.bytes().saturating_sub(flushed.position),
+            _ => segment.bytes(),
+        };
+        shared.segments().iter().map(|segment| behind(segment)).sum()
+    }
+
+    fn drop_segments(&mut self, bases: &[Offset]) -> Result<(), LogError> {
+        for base in bases.iter().rev() {
+            self.remove_segment(*base)?;
+            self.report.segments_dropped += 1;
+        }
+        if !bases.is_empty() {
+            self.disk.sync_dir(self.dir).map_err(|error| self.failed("sync", self.dir, &error))?;
+        }
+        Ok(())
+    }
+
+    fn remove_segment(&self, base: Offset) -> Result<(), LogError> {
+        for ending in ["index", "timeindex"] {
+            // Not every segment has them.
+            let _ = self.disk.remove(&self.dir.join(format!("{:020}.{ending}", base.0)));
+        }
+        let path = self.dir.join(Segment::file_name(base));
+        self.disk.remove(&path).map_err(|error| self.failed("remove", &path, &error))
+    }
+
+    fn failed(&self, operation: &'static str, path: &Path, error: &io::Error) -> LogError {
+        StorageError::new(operation, path, error).into()
+    }
+}
+
+impl Piece {
+    fn open(&mut self, disk: &dyn Disk, path: &Path) -> Result<Arc<dyn DiskFile>, LogError> {
+        if let Some(file) = &self.file {
+            return Ok(file.clone());
+        }
+        let file = disk.open(path).map_err(|error| StorageError::new("open", path, &error))?;
+        self.file = Some(file.clone());
+        Ok(file)
+    }
+}
+
+/// The beginning of the segment that begins at `base`.
+fn restart_point(base: Offset) -> Point {
+    Point { offset: base, segment: base, position: 0, index_entries: 0, max_timestamp: NO_TIMESTAMP }
+}
