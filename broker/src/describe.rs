@@ -63,6 +63,7 @@ pub fn describe_cluster(
         partitions: count(states().count()),
         offline_partitions: count(states().filter(|state| state.leader.is_none()).count()),
         under_replicated: count(states().filter(|state| state.isr.len() < state.replicas.len()).count()),
+        unreachable: Vec::new(),
     })
 }
 

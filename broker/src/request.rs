@@ -288,4 +288,6 @@ pub struct ClusterDescription {
     pub offline_partitions: u32,
     /// Partitions with fewer in-sync replicas than replicas.
     pub under_replicated: u32,
+    /// Nodes in service by the metadata that the answering node has no connection with.
+    pub unreachable: Vec<NodeId>,
 }

@@ -52,7 +52,9 @@ impl Controller {
         if !same_process && self.sessions.is_live(known.id, now) && self.rules.hold(Rule::LiveIdentitiesAreUnique) {
             let text = format!(
                 "another process is alive with the identity of node {} (peer {}): stop it, or wait {} ms after its end",
-                known.id, known.peer_id, self.config.session_ms
+                known.id,
+                known.peer_id,
+                self.config.session_ms / 4
             );
             return Err(Failure::new(ErrorCode::DuplicateBrokerRegistration, text));
         }

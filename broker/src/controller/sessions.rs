@@ -14,6 +14,7 @@ pub(super) struct Sessions {
 #[derive(Clone, Copy, Debug)]
 struct Session {
     ends: Monotonic,
+    heard: Monotonic,
     /// This controller heard the node itself.
     confirmed: bool,
 }
@@ -25,21 +26,22 @@ impl Sessions {
 
     /// Begins a session for a node that another controller left in service.
     pub(super) fn presume(&mut self, node: NodeId, now: Monotonic) {
-        self.by_node.insert(node, Session { ends: now.plus(self.session), confirmed: false });
+        self.by_node.insert(node, Session { ends: now.plus(self.session), heard: now, confirmed: false });
     }
 
     /// Begins the session of a node that was heard anew.
     pub(super) fn confirm(&mut self, node: NodeId, now: Monotonic) {
-        self.by_node.insert(node, Session { ends: now.plus(self.session), confirmed: true });
+        self.by_node.insert(node, Session { ends: now.plus(self.session), heard: now, confirmed: true });
     }
 
     pub(super) fn end(&mut self, node: NodeId) {
         self.by_node.remove(&node);
     }
 
-    /// The node was heard, and its session has not ended.
+    /// The node was heard within the last quarter of a session: three heartbeats, so a process that was killed makes way
+    /// for its successor soon, while one that lives is not displaced.
     pub(super) fn is_live(&self, node: NodeId, now: Monotonic) -> bool {
-        self.by_node.get(&node).is_some_and(|session| session.confirmed && now < session.ends)
+        self.by_node.get(&node).is_some_and(|session| session.confirmed && now.since(session.heard) < self.session / 4)
     }
 
     pub(super) fn next_deadline(&self) -> Option<Monotonic> {
@@ -79,7 +81,7 @@ mod tests {
         assert_eq!(sessions.next_deadline(), Some(at(6)));
         assert_eq!(sessions.expire(at(5)), []);
         assert_eq!(sessions.expire(at(6)), [NodeId(2)]);
-        assert!(sessions.is_live(NodeId(1), at(9)) && !sessions.is_live(NodeId(1), at(10)));
+        assert!(sessions.is_live(NodeId(1), at(5)) && !sessions.is_live(NodeId(1), at(6)));
         assert_eq!(sessions.expire(at(10)), [NodeId(1)]);
         assert_eq!(sessions.next_deadline(), None);
     }

@@ -145,7 +145,7 @@ impl Simulation {
         let decision = self.controller.evaluate(command, self.now);
         if let Answer::Registered(registered) = &decision.answer {
             self.heard.insert(registered.node, self.now);
-            let live = |other: &Process| other.heard.is_some_and(|heard| self.now.since(heard) < self.session());
+            let live = |other: &Process| other.heard.is_some_and(|heard| self.now.since(heard) < self.session() / 4);
             let same = |other: &&Process| other.who == who && other.incarnation != incarnation;
             if let Some(other) = self.processes.iter().filter(same).find(|other| live(other)) {
                 return Err(format!("two live processes of identity {who}: {other:?} and {incarnation}"));

@@ -137,6 +137,7 @@ fn cluster_to_wire(cluster: &ClusterDescription) -> proto::ClusterDescription {
         partitions: cluster.partitions,
         offline_partitions: cluster.offline_partitions,
         under_replicated: cluster.under_replicated,
+        unreachable: node_ids_to_wire(&cluster.unreachable),
     }
 }
 
@@ -153,6 +154,7 @@ fn cluster_from_wire(cluster: proto::ClusterDescription) -> Result<ClusterDescri
         partitions: cluster.partitions,
         offline_partitions: cluster.offline_partitions,
         under_replicated: cluster.under_replicated,
+        unreachable: node_ids("unreachable nodes", cluster.unreachable)?,
     })
 }
 
