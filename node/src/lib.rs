@@ -1,4 +1,6 @@
 //! A node of the mesh: composition root of Rafka
 
 pub mod config;
+pub mod consensus;
 pub mod datadir;
+pub mod image;
