@@ -1,1 +1,62 @@
-//! Rust SDK: producer, consumer and admin of the mesh
+//! Rust SDK of Rafka: a light client of the mesh that publishes, subscribes and administrates.
+//!
+//! A [`Client`] needs one address of one node. It asks that node which cluster it is in, joins the mesh with a swarm
+//! of its own (no listener, an identity that lives as long as the client), finds the leader of each partition in the
+//! DHT, and talks to leaders directly. Nodes may come and go: whoever is left is asked, and the addresses given at
+//! the start are not special afterwards.
+//!
+//! ```no_run
+//! use futures::StreamExt;
+//! use rafka_client::{Client, ClientConfig, ConsumerConfig, ProducerConfig, Record, Start, TopicName};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::connect(ClientConfig::default()).await?;
+//! let orders = TopicName::new("orders")?;
+//!
+//! let producer = client.producer(ProducerConfig::default());
+//! let delivery = producer.send(Record::new(orders.clone(), "first").key("a")).await?;
+//! println!("partition {}, offset {:?}", delivery.partition, delivery.offset);
+//! producer.close().await?;
+//!
+//! let config = ConsumerConfig { start: Start::Earliest, exit_at_end: true, ..ConsumerConfig::topics([orders]) };
+//! let mut consumer = client.consumer(config).await?;
+//! while let Some(record) = consumer.next().await {
+//!     println!("{:?}", record?.value);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Guarantees: records of one partition are delivered in the order in which they were sent. A batch whose outcome is
+//! unknown (the connection broke before the answer) is sent again, so a record may come twice, never not at all, until
+//! the delivery timeout: at least once.
+//!
+//! Everything here runs on tokio. Futures are safe to drop at any point; each says what that means for the request.
+
+mod admin;
+mod backoff;
+mod client;
+mod config;
+mod consumer;
+mod error;
+mod leaders;
+mod mesh;
+mod producer;
+mod record;
+mod routes;
+
+pub use admin::{Admin, PerTopic};
+pub use client::{Client, Mesh};
+pub use config::{ClientConfig, ConsumerConfig, OffsetReset, ProducerConfig, ProducerIdentity, Start, Subscription};
+pub use consumer::Consumer;
+pub use error::{Cause, Error, ErrorKind};
+pub use mesh::PeerInfo;
+pub use producer::{Pending, Producer};
+pub use record::{ConsumedRecord, Delivery, Record};
+
+pub use libp2p::{Multiaddr, PeerId};
+pub use rafka_broker::metadata::{Node, PartitionState};
+pub use rafka_broker::request::{Acks, ClusterDescription, FoundOffset, NewTopic, OffsetSpec, TopicDescription};
+pub use rafka_broker::{ErrorCode, Failure};
+pub use rafka_dht::{Counts as ResolveCounts, Route, Source, TopicView};
+pub use rafka_model::{ClusterId, Compression, Header, NodeId, Offset, PartitionId, Timestamp, TopicName};

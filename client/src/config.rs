@@ -1,0 +1,200 @@
+//! Settings of the client, the producer and the consumer, with their defaults.
+
+use std::fmt;
+use std::sync::Arc;
+
+use rafka_broker::request::Acks;
+use rafka_model::limits::{BATCH_BYTES_DEFAULT, CONTROL_DEADLINE_MS, KIB, MIB};
+use rafka_model::{ClusterId, Compression, Offset, PartitionId, ProducerId, Timestamp, TopicName};
+
+/// How to reach a cluster.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// Addresses of some nodes: multiaddr with or without `/p2p/…`, `host:port`, `dns:NAME[:PORT]`, `srv:NAME`.
+    /// One that answers is enough; afterwards they are not special.
+    pub bootstrap: Vec<String>,
+    /// The only cluster to talk to; `None` takes the first that answers.
+    pub cluster_id: Option<ClusterId>,
+    /// The cluster's join token, where nodes ask for it. It is proven, never sent.
+    pub token: Option<String>,
+    /// Longest time for [`crate::Client::connect`], ms.
+    pub connect_timeout_ms: u64,
+    /// Keep dialling until `connect_timeout_ms` even when every address refused at once: for nodes that are starting.
+    pub wait_for_nodes: bool,
+    /// Longest time for a metadata or admin request, ms.
+    pub request_timeout_ms: u64,
+    /// First wait after a failure, ms; doubles with each failure in a row …
+    pub retry_backoff_ms: u64,
+    /// … up to this, ms.
+    pub retry_backoff_ms_max: u64,
+    /// Never ask a node's registry for what the DHT did not tell: for tests of the DHT.
+    pub fallback_disabled: bool,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            bootstrap: vec!["127.0.0.1:7300".to_owned()],
+            cluster_id: None,
+            token: None,
+            connect_timeout_ms: 10_000,
+            wait_for_nodes: false,
+            request_timeout_ms: CONTROL_DEADLINE_MS,
+            retry_backoff_ms: 50,
+            retry_backoff_ms_max: 1_000,
+            fallback_disabled: false,
+        }
+    }
+}
+
+/// How records are batched and delivered.
+#[derive(Clone, Debug)]
+pub struct ProducerConfig {
+    /// When a record counts as delivered.
+    pub acks: Acks,
+    /// Codec of the batches; a topic's `compression.type` may override it at the leader.
+    pub compression: Compression,
+    /// How long a batch may wait for company, ms. A full batch, [`crate::Producer::flush`] and a full buffer end the wait.
+    pub linger_ms: u64,
+    /// Bytes of a batch before compression; a larger record travels alone.
+    pub batch_bytes: usize,
+    /// Bytes of records that wait or travel; [`crate::Producer::enqueue`] waits when they are used up.
+    pub buffer_bytes: usize,
+    /// From [`crate::Producer::enqueue`] to success or failure, retries with it, ms.
+    pub delivery_timeout_ms: u64,
+    /// One attempt, ms.
+    pub request_timeout_ms: u64,
+    /// First wait after a failed attempt, ms; doubles …
+    pub retry_backoff_ms: u64,
+    /// … up to this, ms.
+    pub retry_backoff_ms_max: u64,
+    /// Stamped on batches with a sequence number per partition. Nodes of this version neither hand identities out nor
+    /// drop duplicates by them.
+    pub identity: Option<ProducerIdentity>,
+}
+
+/// Producer id and epoch of an idempotent producer (KIP-98).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ProducerIdentity {
+    /// Producer id.
+    pub id: ProducerId,
+    /// Fences older producers of the same id.
+    pub epoch: i16,
+}
+
+impl Default for ProducerConfig {
+    fn default() -> Self {
+        Self {
+            acks: Acks::All,
+            compression: Compression::None,
+            linger_ms: 5,
+            batch_bytes: 512 * KIB,
+            buffer_bytes: 64 * MIB,
+            delivery_timeout_ms: 120_000,
+            request_timeout_ms: 30_000,
+            retry_backoff_ms: 50,
+            retry_backoff_ms_max: 1_000,
+            identity: None,
+        }
+    }
+}
+
+/// Which topics to read.
+#[derive(Clone)]
+pub enum Subscription {
+    /// These; each must exist.
+    Topics(Vec<TopicName>),
+    /// Every topic whose name this accepts, ones made later with it.
+    Matching(Arc<dyn Fn(&TopicName) -> bool + Send + Sync>),
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Topics(names) => f.debug_tuple("Topics").field(names).finish(),
+            Self::Matching(_) => f.write_str("Matching(..)"),
+        }
+    }
+}
+
+/// Where to begin in each partition.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Start {
+    /// At the first record there is.
+    Earliest,
+    /// Behind the last committed record.
+    #[default]
+    Latest,
+    /// At this offset.
+    Offset(Offset),
+    /// At the first record of this time or later; at the end if there is none.
+    Time(Timestamp),
+}
+
+/// What to do when the position is outside the log: never reached, or deleted meanwhile.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OffsetReset {
+    /// Go on at the first record there is.
+    #[default]
+    Earliest,
+    /// Go on behind the last record.
+    Latest,
+    /// Yield an error and stop reading the partition.
+    Error,
+}
+
+/// What to read and how eagerly.
+#[derive(Clone, Debug)]
+pub struct ConsumerConfig {
+    /// Which topics.
+    pub subscription: Subscription,
+    /// Only these partitions of each topic; `None` is all.
+    pub partitions: Option<Vec<PartitionId>>,
+    /// Where to begin. Partitions and topics found later are read from their first record.
+    pub start: Start,
+    /// When the position is outside the log.
+    pub reset: OffsetReset,
+    /// End each partition at the high watermark that it had when it was found, and the stream after the last of them.
+    pub exit_at_end: bool,
+    /// Longest wait of a fetch for news, ms.
+    pub max_wait_ms: u32,
+    /// A fetch answers as soon as it has this much.
+    pub min_bytes: u32,
+    /// Bytes of one answer, all partitions.
+    pub fetch_bytes_max: u32,
+    /// Bytes of one answer from one partition.
+    pub partition_bytes_max: u32,
+    /// Bytes fetched ahead of what was taken from the stream.
+    pub prefetch_bytes: usize,
+    /// Look for new topics and partitions this often, ms.
+    pub refresh_ms: u64,
+    /// Yield an error when a partition could not be read for this long, ms (the consumer keeps trying).
+    pub stall_ms: u64,
+}
+
+impl ConsumerConfig {
+    /// Defaults for these topics.
+    #[must_use]
+    pub fn topics(topics: impl IntoIterator<Item = TopicName>) -> Self {
+        Self::new(Subscription::Topics(topics.into_iter().collect()))
+    }
+
+    /// Defaults for this subscription.
+    #[must_use]
+    pub fn new(subscription: Subscription) -> Self {
+        Self {
+            subscription,
+            partitions: None,
+            start: Start::Latest,
+            reset: OffsetReset::Earliest,
+            exit_at_end: false,
+            max_wait_ms: 500,
+            min_bytes: 1,
+            fetch_bytes_max: 8 * MIB as u32,
+            partition_bytes_max: BATCH_BYTES_DEFAULT,
+            prefetch_bytes: 64 * MIB,
+            refresh_ms: 10_000,
+            stall_ms: 60_000,
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The consumer: a stream of records, fetched ahead from the leaders of their partitions.
+
+mod ask;
+mod fetcher;
+
+use std::collections::VecDeque;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::Stream;
+use futures::task::AtomicWaker;
+use parking_lot::Mutex;
+use rafka_model::batch::Records;
+use rafka_model::{Offset, PartitionId, RecordBatch, TopicName};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::debug;
+
+use self::fetcher::{Chunk, Fetcher, Item, Slot};
+use crate::backoff::Random;
+use crate::config::{ConsumerConfig, Subscription};
+use crate::{Client, ConsumedRecord, Error, ErrorKind};
+
+/// A stream of records: `Stream<Item = Result<ConsumedRecord, Error>>`.
+///
+/// Records of one partition come in the order of their offsets; partitions are mixed. Without `exit_at_end` the stream
+/// goes on for ever. An error is an item, not the end: after a retriable one (a partition cannot be reached for
+/// [`ConsumerConfig::stall_ms`]) the consumer keeps trying; after another one the partition that it names is given up,
+/// and the stream ends with the last partition.
+///
+/// `next()` is cancel safe. Dropping the consumer ends its fetches.
+pub struct Consumer {
+    inner: Arc<Inner>,
+    current: Option<Current>,
+    _stop: DropGuard,
+}
+
+struct Inner {
+    client: Client,
+    config: ConsumerConfig,
+    fetcher: Mutex<Fetcher>,
+    /// For the task that fetches.
+    wake: Notify,
+    /// For the stream.
+    readable: AtomicWaker,
+}
+
+/// The chunk that is being read.
+struct Current {
+    slot: Slot,
+    topic: TopicName,
+    partition: PartitionId,
+    from: Offset,
+    stop: Option<Offset>,
+    batches: VecDeque<RecordBatch>,
+    records: Option<Records>,
+    bytes: usize,
+}
+
+impl Consumer {
+    pub(crate) async fn start(client: Client, config: ConsumerConfig) -> Result<Self, Error> {
+        let fetcher = Fetcher::new(config.clone(), client.backoff(), Random::from_system());
+        let (fetcher, wake, readable) = (Mutex::new(fetcher), Notify::new(), AtomicWaker::new());
+        let inner = Arc::new(Inner { client, config, fetcher, wake, readable });
+        inner.discover(true).await?;
+        inner.fetcher.lock().discovered();
+        let stop = CancellationToken::new();
+        tokio::spawn(run(Arc::clone(&inner), stop.clone()));
+        Ok(Self { inner, current: None, _stop: stop.drop_guard() })
+    }
+
+    /// The topics that are being read at the moment.
+    #[must_use]
+    pub fn topics(&self) -> Vec<TopicName> {
+        self.inner.fetcher.lock().topics()
+    }
+
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ConsumedRecord, Error>>> {
+        loop {
+            if let Some(current) = &mut self.current {
+                match current.next() {
+                    Some(Ok(record)) => return Poll::Ready(Some(Ok(record))),
+                    Some(Err(error)) => {
+                        self.inner.fetcher.lock().end(current.slot, None);
+                        self.finish_chunk();
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                    None => self.finish_chunk(),
+                }
+            }
+            // First register, then look: what comes in between wakes this task.
+            self.inner.readable.register(cx.waker());
+            let mut fetcher = self.inner.fetcher.lock();
+            match fetcher.take() {
+                Some(Item::Chunk(chunk)) => self.current = Some(Current::new(chunk)),
+                Some(Item::Error(error)) => return Poll::Ready(Some(Err(error))),
+                None if fetcher.is_over() => return Poll::Ready(None),
+                None => return Poll::Pending,
+            }
+        }
+    }
+
+    fn finish_chunk(&mut self) {
+        if let Some(current) = self.current.take()
+            && self.inner.fetcher.lock().consumed(current.bytes)
+        {
+            self.inner.wake.notify_one();
+        }
+    }
+}
+
+impl Stream for Consumer {
+    type Item = Result<ConsumedRecord, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.get_mut().poll_item(cx)
+    }
+}
+
+impl Current {
+    fn new(chunk: Chunk) -> Self {
+        let Chunk { slot, topic, partition, from, stop, batches, bytes } = chunk;
+        Self { slot, topic, partition, from, stop, batches, records: None, bytes }
+    }
+
+    fn next(&mut self) -> Option<Result<ConsumedRecord, Error>> {
+        loop {
+            let Some(records) = &mut self.records else {
+                let batch = self.batches.pop_front()?;
+                // Markers of transactions are not records of a user.
+                if batch.header().is_control() {
+                    continue;
+                }
+                match batch.records() {
+                    Ok(records) => self.records = Some(records),
+                    Err(error) => return Some(Err(self.corrupt(&error, batch.header().base_offset))),
+                }
+                continue;
+            };
+            match records.next() {
+                Some(Ok(record)) if record.offset < self.from => {}
+                Some(Ok(record)) if self.stop.is_some_and(|stop| record.offset >= stop) => {}
+                Some(Ok(record)) => {
+                    self.from = record.offset.plus(1);
+                    return Some(Ok(ConsumedRecord {
+                        topic: self.topic.clone(),
+                        partition: self.partition,
+                        offset: record.offset,
+                        timestamp: record.timestamp,
+                        key: record.key,
+                        value: record.value,
+                        headers: record.headers,
+                    }));
+                }
+                Some(Err(error)) => return Some(Err(self.corrupt(&error, self.from))),
+                None => self.records = None,
+            }
+        }
+    }
+
+    fn corrupt(&self, error: &rafka_model::BatchError, at: Offset) -> Error {
+        let what = format!("{}/{} cannot be read at offset {at}", self.topic, self.partition);
+        Error::new(ErrorKind::Failed, what).because(error.to_string())
+    }
+}
+
+impl Inner {
+    /// Looks for topics and partitions. At the `first` time everything that was named must be there.
+    async fn discover(&self, first: bool) -> Result<(), Error> {
+        match &self.config.subscription {
+            Subscription::Topics(names) => {
+                let found = futures::future::join_all(names.iter().map(|name| self.client.find_topic(name))).await;
+                for (name, found) in names.iter().zip(found) {
+                    match found {
+                        Ok(topic) => self.fetcher.lock().learn(name, topic.partitions),
+                        // The partitions notice by themselves that their topic is gone.
+                        Err(error) if first => return Err(error),
+                        Err(error) => debug!(topic = %name, %error, "not refreshed"),
+                    }
+                }
+            }
+            Subscription::Matching(wanted) => match self.client.admin().topics().await {
+                Ok(topics) => {
+                    for topic in topics.iter().filter(|topic| wanted(&topic.name)) {
+                        let partitions = u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX);
+                        self.fetcher.lock().learn(&topic.name, partitions);
+                    }
+                }
+                Err(error) if first => return Err(error),
+                Err(error) => debug!(%error, "topics not refreshed"),
+            },
+        }
+        Ok(())
+    }
+
+    /// Something came in for both ends.
+    fn changed(&self) {
+        self.wake.notify_one();
+        self.readable.wake();
+    }
+}
+
+/// Fetches until `stop`.
+async fn run(inner: Arc<Inner>, stop: CancellationToken) {
+    let mut asked = JoinSet::new();
+    let mut stopped = pin!(stop.cancelled());
+    let every = Duration::from_millis(inner.config.refresh_ms.max(1));
+    let mut refresh = interval_at(Instant::now() + every, every);
+    refresh.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let now = inner.client.now();
+        let (actions, next, over) = {
+            let mut fetcher = inner.fetcher.lock();
+            let actions = fetcher.poll(now);
+            (actions, fetcher.next_deadline(now), fetcher.is_over())
+        };
+        if over {
+            inner.readable.wake();
+        }
+        for action in actions {
+            asked.spawn(ask::carry_out(Arc::clone(&inner), action));
+        }
+        let next = next.map(|next| Instant::now() + next.since(now));
+        tokio::select! {
+            () = inner.wake.notified() => {}
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+            // Each wakes this task through `wake` as well; here they are only reaped.
+            Some(_) = asked.join_next(), if !asked.is_empty() => {}
+            _ = refresh.tick(), if !over && !inner.config.exit_at_end => {
+                let inner = Arc::clone(&inner);
+                asked.spawn(async move {
+                    // Only the first discovery fails.
+                    let _ = inner.discover(false).await;
+                    inner.changed();
+                });
+            }
+            () = &mut stopped => break,
+        }
+    }
+    debug!("the consumer has stopped");
+}

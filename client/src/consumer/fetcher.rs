@@ -1,0 +1,506 @@
+//! Which partition to ask whom for what next, as data. No clock, no network.
+//!
+//! A partition is part of one request at a time, so its records come in order. Requests for
+//! partitions that had news the last time carry many bytes and go out in two halves, so that one
+//! is on the wire while the other is prepared; quiet partitions share long polls.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use libp2p::PeerId;
+use rafka_broker::request::{FoundOffset, OffsetSpec};
+use rafka_broker::{ErrorCode, Failure};
+use rafka_dht::Route;
+use rafka_model::{BatchError, Monotonic, NodeId, Offset, PartitionId, RecordBatch, TopicId, TopicName};
+
+use crate::backoff::{Backoff, Random};
+use crate::config::{ConsumerConfig, OffsetReset, Start, Subscription};
+use crate::{Error, ErrorKind};
+
+/// Fetches to one leader at once, long polls of quiet partitions with them.
+const FETCHES_PER_LEADER_MAX: usize = 8;
+/// Fetches to one leader at once for partitions with news.
+const BUSY_FETCHES_PER_LEADER_MAX: usize = 2;
+/// Times in a row that nobody knows a topic until it counts as gone.
+const UNKNOWN_MAX: u32 = 6;
+
+/// A partition's place in the fetcher.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
+pub(crate) struct Slot(usize);
+
+/// One partition's line of a request.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Line<T> {
+    pub(crate) slot: Slot,
+    /// To the leader that is asked.
+    pub(crate) route: Arc<Route>,
+    pub(crate) wanted: T,
+}
+
+/// Something to do; every slot named comes back through one of the inputs.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) enum Action {
+    /// Find the leader → [`Fetcher::routed`].
+    Route { slot: Slot, topic: TopicName, partition: PartitionId },
+    /// Look offsets up → [`Fetcher::listed`].
+    List { peer: PeerId, lines: Vec<Line<OffsetSpec>> },
+    /// Read → [`Fetcher::fetched`], with the same `bytes`.
+    Fetch { peer: PeerId, lines: Vec<Line<Offset>>, bytes: u32 },
+}
+
+/// What one partition answered to a fetch, checksums verified.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) high_watermark: Offset,
+    pub(crate) batches: Result<Vec<RecordBatch>, BatchError>,
+}
+
+/// Batches for the user, or an error in their place.
+#[derive(Debug)]
+pub(crate) enum Item {
+    Chunk(Chunk),
+    Error(Error),
+}
+
+/// Batches of one partition in order.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    pub(crate) slot: Slot,
+    pub(crate) topic: TopicName,
+    pub(crate) partition: PartitionId,
+    /// Records below were read before.
+    pub(crate) from: Offset,
+    /// Records from here on are not wanted.
+    pub(crate) stop: Option<Offset>,
+    pub(crate) batches: VecDeque<RecordBatch>,
+    /// To give back through [`Fetcher::consumed`].
+    pub(crate) bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Want {
+    /// The high watermark, to end there.
+    Stop,
+    /// Where to begin.
+    Start(OffsetSpec),
+}
+
+#[derive(Debug)]
+struct Part {
+    topic: TopicName,
+    partition: PartitionId,
+    route: Option<Arc<Route>>,
+    /// The topic that `position` belongs to.
+    topic_id: Option<TopicId>,
+    wants: VecDeque<Want>,
+    position: Offset,
+    stop: Option<Offset>,
+    /// In an action that has not come back.
+    busy: bool,
+    done: bool,
+    /// Had nothing new the last time.
+    quiet: bool,
+    not_before: Monotonic,
+    failures: u32,
+    unknown: u32,
+    failing_since: Option<Monotonic>,
+    /// Order among the ready: who waited longest goes first.
+    turn: u64,
+}
+
+#[derive(Debug, Default)]
+struct Flights {
+    busy: usize,
+    all: usize,
+}
+
+/// All partitions of one consumer.
+#[derive(Debug)]
+pub(crate) struct Fetcher {
+    config: ConsumerConfig,
+    backoff: Backoff,
+    random: Random,
+    parts: Vec<Part>,
+    slots: HashMap<(TopicName, PartitionId), Slot>,
+    items: VecDeque<Item>,
+    /// Bytes in `items` or taken from there and not consumed yet.
+    buffered: usize,
+    /// Bytes that fetches on their way may bring.
+    reserved: usize,
+    flights: BTreeMap<PeerId, Flights>,
+    turn: u64,
+    /// The topics of the subscription were found once.
+    discovered: bool,
+}
+
+impl Fetcher {
+    pub(crate) fn new(config: ConsumerConfig, backoff: Backoff, random: Random) -> Self {
+        let (parts, slots, items, flights) = Default::default();
+        let (buffered, reserved, turn, discovered) = (0, 0, 0, false);
+        Self { config, backoff, random, parts, slots, items, buffered, reserved, flights, turn, discovered }
+    }
+
+    /// A topic has this many partitions. New ones are read from the configured start at the first discovery, and from
+    /// their first record later: they were made after the consumer.
+    pub(crate) fn learn(&mut self, topic: &TopicName, partitions: u32) {
+        let start = if self.discovered { Start::Earliest } else { self.config.start };
+        for partition in (0..partitions).map(PartitionId) {
+            let wanted = self.config.partitions.as_ref().is_none_or(|only| only.contains(&partition));
+            let key = (topic.clone(), partition);
+            if !wanted || self.slots.contains_key(&key) {
+                continue;
+            }
+            let mut wants = VecDeque::new();
+            if self.config.exit_at_end {
+                wants.push_back(Want::Stop);
+            }
+            let position = match start {
+                Start::Offset(offset) => offset,
+                Start::Earliest | Start::Latest | Start::Time(_) => Offset::ZERO,
+            };
+            match start {
+                Start::Earliest => wants.push_back(Want::Start(OffsetSpec::Earliest)),
+                Start::Latest => wants.push_back(Want::Start(OffsetSpec::Latest)),
+                Start::Time(time) => wants.push_back(Want::Start(OffsetSpec::At(time))),
+                Start::Offset(_) => {}
+            }
+            self.slots.insert(key, Slot(self.parts.len()));
+            self.parts.push(Part {
+                topic: topic.clone(),
+                partition,
+                route: None,
+                topic_id: None,
+                wants,
+                position,
+                stop: None,
+                busy: false,
+                done: false,
+                quiet: false,
+                not_before: Monotonic(0),
+                failures: 0,
+                unknown: 0,
+                failing_since: None,
+                turn: 0,
+            });
+        }
+    }
+
+    /// All topics of the subscription that exist now were told.
+    pub(crate) fn discovered(&mut self) {
+        self.discovered = true;
+    }
+
+    /// Topics that are being read.
+    pub(crate) fn topics(&self) -> Vec<TopicName> {
+        let reading: BTreeSet<_> = self.parts.iter().filter(|part| !part.done).map(|part| &part.topic).collect();
+        reading.into_iter().cloned().collect()
+    }
+
+    /// What to do now.
+    pub(crate) fn poll(&mut self, now: Monotonic) -> Vec<Action> {
+        let mut ready: Vec<_> = (0..self.parts.len())
+            .filter(|slot| {
+                let part = &self.parts[*slot];
+                !part.busy && !part.done && part.not_before <= now
+            })
+            .collect();
+        ready.sort_by_key(|slot| self.parts[*slot].turn);
+        let mut actions = Vec::new();
+        let mut lists: BTreeMap<PeerId, Vec<Line<OffsetSpec>>> = BTreeMap::new();
+        let mut fetches: BTreeMap<(PeerId, bool), Vec<Line<Offset>>> = BTreeMap::new();
+        for slot in ready {
+            let part = &mut self.parts[slot];
+            let Some(route) = part.route.clone() else {
+                part.busy = true;
+                actions.push(Action::Route { slot: Slot(slot), topic: part.topic.clone(), partition: part.partition });
+                continue;
+            };
+            let (slot, peer) = (Slot(slot), route.peer);
+            match part.wants.front() {
+                Some(want) => {
+                    part.busy = true;
+                    let wanted = match want {
+                        Want::Stop => OffsetSpec::Latest,
+                        Want::Start(spec) => *spec,
+                    };
+                    lists.entry(peer).or_default().push(Line { slot, route, wanted });
+                }
+                None => {
+                    let line = Line { slot, route, wanted: part.position };
+                    fetches.entry((peer, part.quiet)).or_default().push(line);
+                }
+            }
+        }
+        actions.extend(lists.into_iter().map(|(peer, lines)| Action::List { peer, lines }));
+        for ((peer, quiet), lines) in fetches {
+            self.plan(peer, quiet, &lines, &mut actions);
+        }
+        actions
+    }
+
+    /// Fetches for ready partitions of one leader, as far as limits allow; the others stay ready.
+    fn plan(&mut self, peer: PeerId, quiet: bool, lines: &[Line<Offset>], out: &mut Vec<Action>) {
+        let flights = self.flights.entry(peer).or_default();
+        let free = match quiet {
+            true => 1,
+            false => BUSY_FETCHES_PER_LEADER_MAX.saturating_sub(flights.busy),
+        };
+        let groups = free.min(FETCHES_PER_LEADER_MAX.saturating_sub(flights.all)).min(lines.len());
+        if groups == 0 {
+            return;
+        }
+        // With one half in flight already, what is ready is the other half.
+        let each = lines.len().div_ceil(groups);
+        for group in lines.chunks(each) {
+            let used = self.buffered + self.reserved;
+            let left = self.config.prefetch_bytes.saturating_sub(used);
+            let least = self.config.partition_bytes_max.min(self.config.fetch_bytes_max);
+            if used > 0 && left < least as usize {
+                return;
+            }
+            let most = if quiet { least } else { self.config.fetch_bytes_max };
+            let bytes = most.min(u32::try_from(left).unwrap_or(u32::MAX)).max(least);
+            self.reserved += bytes as usize;
+            let flights = self.flights.entry(peer).or_default();
+            flights.all += 1;
+            flights.busy += usize::from(!quiet);
+            for line in group {
+                self.parts[line.slot.0].busy = true;
+            }
+            out.push(Action::Fetch { peer, lines: group.to_vec(), bytes });
+        }
+    }
+
+    /// When to [`Self::poll`] next if nothing else happens.
+    pub(crate) fn next_deadline(&self, now: Monotonic) -> Option<Monotonic> {
+        let waiting = self.parts.iter().filter(|part| !part.busy && !part.done && part.not_before > now);
+        waiting.map(|part| part.not_before).min()
+    }
+
+    /// The leader of a partition was found, or not.
+    pub(crate) fn routed(&mut self, now: Monotonic, slot: Slot, result: Result<Arc<Route>, Error>) {
+        match result {
+            Ok(route) => {
+                let exit_at_end = self.config.exit_at_end;
+                let part = &mut self.parts[slot.0];
+                part.busy = false;
+                part.unknown = 0;
+                let topic = route.topic;
+                part.route = Some(route);
+                if part.topic_id.replace(topic).is_some_and(|before| before != topic) {
+                    // Deleted and made again: offsets of the old topic mean nothing in the new one.
+                    (part.position, part.stop) = (Offset::ZERO, None);
+                    part.wants = exit_at_end.then_some(Want::Stop).into_iter().collect();
+                    part.wants.push_back(Want::Start(OffsetSpec::Earliest));
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.parts[slot.0].unknown += 1;
+                if self.parts[slot.0].unknown < UNKNOWN_MAX {
+                    return self.retry(now, slot, error, false);
+                }
+                // Topics that a pattern found may go as they came.
+                let told = matches!(self.config.subscription, Subscription::Topics(_)).then_some(error);
+                let part = &self.parts[slot.0];
+                // A topic made again under the same name is found again.
+                self.slots.remove(&(part.topic.clone(), part.partition));
+                self.end(slot, told);
+            }
+            Err(error) => self.retry(now, slot, error, false),
+        }
+    }
+
+    /// An offset was looked up, or not.
+    pub(crate) fn listed(&mut self, now: Monotonic, slot: Slot, node: NodeId, result: Result<FoundOffset, Failure>) {
+        let found = match result {
+            Ok(found) => found,
+            Err(failure) => return self.refused(now, slot, node, &failure),
+        };
+        let part = &mut self.parts[slot.0];
+        part.busy = false;
+        match (part.wants.pop_front(), found.offset) {
+            (Some(Want::Stop), offset) => part.stop = Some(offset.unwrap_or(Offset::ZERO)),
+            (Some(Want::Start(_)), Some(offset)) => part.position = offset,
+            // No record is that late: begin with the next one to come.
+            (Some(Want::Start(OffsetSpec::At(_))), None) => {
+                part.wants.push_front(Want::Start(OffsetSpec::Latest));
+            }
+            (Some(Want::Start(_)) | None, _) => {}
+        }
+        self.finish_if_at_end(slot);
+    }
+
+    /// A fetch was answered.
+    pub(crate) fn fetched(
+        &mut self,
+        now: Monotonic,
+        peer: PeerId,
+        bytes: u32,
+        lines: Vec<(Line<Offset>, Result<Answer, Failure>)>,
+    ) {
+        let quiet = lines.iter().all(|(line, _)| self.parts[line.slot.0].quiet);
+        self.landed(peer, bytes, quiet);
+        for (line, result) in lines {
+            match result {
+                // The user ended it meanwhile.
+                _ if self.parts[line.slot.0].done => self.parts[line.slot.0].busy = false,
+                Ok(answer) => self.answered(now, line, answer),
+                Err(failure) => self.refused(now, line.slot, line.route.leader, &failure),
+            }
+        }
+    }
+
+    fn landed(&mut self, peer: PeerId, bytes: u32, quiet: bool) {
+        self.reserved = self.reserved.saturating_sub(bytes as usize);
+        if let Some(flights) = self.flights.get_mut(&peer) {
+            flights.all = flights.all.saturating_sub(1);
+            flights.busy = flights.busy.saturating_sub(usize::from(!quiet));
+            if flights.all == 0 {
+                self.flights.remove(&peer);
+            }
+        }
+    }
+
+    fn answered(&mut self, now: Monotonic, line: Line<Offset>, answer: Answer) {
+        self.turn += 1;
+        let part = &mut self.parts[line.slot.0];
+        let (topic, partition, from) = (part.topic.clone(), part.partition, line.wanted);
+        let batches = match answer.batches {
+            Ok(batches) => batches,
+            Err(error) => {
+                let what = format!("{topic}/{partition} cannot be read at offset {from}");
+                let error = Error::new(ErrorKind::Failed, what).because(error.to_string());
+                return self.end(line.slot, Some(error));
+            }
+        };
+        part.turn = self.turn;
+        part.busy = false;
+        part.quiet = batches.is_empty() && answer.high_watermark <= from;
+        let next = batches.last().map(|batch| batch.header().next_offset());
+        if next.is_some_and(|next| next <= from) {
+            let error = Error::new(ErrorKind::Failed, format!("{topic}/{partition} answers with older records"));
+            return self.retry(now, line.slot, error, false);
+        }
+        part.failures = 0;
+        part.failing_since = None;
+        if let Some(next) = next {
+            part.position = next;
+            let (stop, bytes) = (part.stop, batches.iter().map(RecordBatch::len).sum());
+            self.buffered += bytes;
+            let batches = batches.into();
+            self.items.push_back(Item::Chunk(Chunk { slot: line.slot, topic, partition, from, stop, batches, bytes }));
+        }
+        self.finish_if_at_end(line.slot);
+    }
+
+    fn finish_if_at_end(&mut self, slot: Slot) {
+        let part = &mut self.parts[slot.0];
+        part.done |= part.wants.is_empty() && part.stop.is_some_and(|stop| part.position >= stop);
+    }
+
+    /// A node refused one partition's line.
+    fn refused(&mut self, now: Monotonic, slot: Slot, node: NodeId, failure: &Failure) {
+        use ErrorCode as C;
+        let part = &mut self.parts[slot.0];
+        let what = format!("reading {}/{}", part.topic, part.partition);
+        let error = Error::refused(what, failure, Some(node));
+        match failure.code {
+            C::OffsetOutOfRange => {
+                let spec = match self.config.reset {
+                    OffsetReset::Earliest => OffsetSpec::Earliest,
+                    OffsetReset::Latest => OffsetSpec::Latest,
+                    OffsetReset::Error => {
+                        let what =
+                            format!("offset {} of {}/{} does not exist", part.position, part.topic, part.partition);
+                        let error = Error::refused(what, failure, Some(node));
+                        return self.end(slot, Some(error));
+                    }
+                };
+                part.wants.push_back(Want::Start(spec));
+                // The leader may answer so again and again; then it is asked with pauses.
+                self.retry(now, slot, error, true);
+            }
+            C::NotLeaderOrFollower
+            | C::LeaderNotAvailable
+            | C::FencedLeaderEpoch
+            | C::UnknownLeaderEpoch
+            | C::UnknownTopicOrPartition
+            | C::UnknownTopicId
+            | C::NotReady => {
+                part.route = None;
+                self.retry(now, slot, error, failure.leader.is_some());
+            }
+            _ if error.is_retriable() => self.retry(now, slot, error, false),
+            _ => self.end(slot, Some(error)),
+        }
+    }
+
+    /// An exchange broke: no line of it was answered. `bytes` is what a fetch had reserved, 0 for other requests.
+    pub(crate) fn broken(&mut self, now: Monotonic, peer: PeerId, bytes: u32, slots: &[Slot], error: &Error) {
+        if bytes > 0 {
+            let quiet = slots.iter().all(|slot| self.parts[slot.0].quiet);
+            self.landed(peer, bytes, quiet);
+        }
+        for slot in slots {
+            self.parts[slot.0].route = None;
+            self.retry(now, *slot, error.clone(), false);
+        }
+    }
+
+    fn retry(&mut self, now: Monotonic, slot: Slot, error: Error, at_once: bool) {
+        let stall = Duration::from_millis(self.config.stall_ms);
+        let part = &mut self.parts[slot.0];
+        part.busy = false;
+        part.failures += 1;
+        part.not_before = match at_once && part.failures == 1 {
+            true => now,
+            false => now.plus(self.backoff.after(part.failures, &mut self.random)),
+        };
+        let since = *part.failing_since.get_or_insert(now);
+        if now.since(since) >= stall {
+            part.failing_since = Some(now);
+            let what =
+                format!("{}/{} cannot be read for {} ms", part.topic, part.partition, now.since(since).as_millis());
+            let mut told = Error::new(ErrorKind::Unreachable, what).with_cause(error.cause().cloned());
+            if error.cause().is_none() {
+                told = told.because(error.what());
+            }
+            if let Some(hint) = error.advice() {
+                told = told.hint(hint);
+            }
+            self.items.push_back(Item::Error(told));
+        }
+    }
+
+    /// Stops reading a partition.
+    pub(crate) fn end(&mut self, slot: Slot, error: Option<Error>) {
+        let part = &mut self.parts[slot.0];
+        part.done = true;
+        part.busy = false;
+        self.items.extend(error.map(Item::Error));
+    }
+
+    /// The next item for the user.
+    pub(crate) fn take(&mut self) -> Option<Item> {
+        self.items.pop_front()
+    }
+
+    /// The user took all records of a chunk of this many bytes. True if that lets a fetch go.
+    pub(crate) fn consumed(&mut self, bytes: usize) -> bool {
+        let least = self.config.partition_bytes_max.min(self.config.fetch_bytes_max) as usize;
+        let full = |used: usize| self.config.prefetch_bytes.saturating_sub(used) < least;
+        let before = full(self.buffered + self.reserved);
+        self.buffered = self.buffered.saturating_sub(bytes);
+        before && !full(self.buffered + self.reserved)
+    }
+
+    /// True once nothing more will come.
+    pub(crate) fn is_over(&self) -> bool {
+        let endless = matches!(self.config.subscription, Subscription::Matching(_)) && !self.config.exit_at_end;
+        self.discovered && !endless && self.items.is_empty() && self.parts.iter().all(|part| part.done)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! One question about several partitions: split by leader, asked at once, asked again where leaders have moved.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use libp2p::PeerId;
+use rafka_broker::request::PartitionReply;
+use rafka_dht::Route;
+use rafka_model::{PartitionId, TopicName, TopicPartition};
+use rafka_protocols::{Answer, DecodeError, Frame, Protocol, fetch};
+use tokio::time::{Instant, sleep};
+
+use crate::backoff::Random;
+use crate::{Client, Error, ErrorKind};
+
+/// One partition and what is asked of it.
+pub(crate) type Asked<Q> = (PartitionId, Q);
+
+/// Asks the leaders of `wanted`; retries until the client's request timeout. The answers are in the order asked.
+pub(crate) async fn ask<Q: Clone, T>(
+    client: &Client,
+    topic: &TopicName,
+    wanted: Vec<Asked<Q>>,
+    request: impl Fn(&[(Arc<Route>, Q)]) -> fetch::Request,
+    replies: impl Fn(fetch::Reply) -> Option<Vec<PartitionReply<T>>>,
+) -> Vec<(PartitionId, Result<T, Error>)> {
+    let order: Vec<_> = wanted.iter().map(|(partition, _)| *partition).collect();
+    let end = Instant::now() + client.deadline();
+    let (mut done, mut rounds, mut random) = (BTreeMap::new(), 0, Random::from_system());
+    let mut left = wanted;
+    loop {
+        let mut failed = Vec::new();
+        let groups = group(client, topic, left, &mut failed).await;
+        let exchanges = groups.into_iter().map(|(peer, lines)| {
+            let frame = fetch::encode_request(&request(&lines));
+            let remaining = end.saturating_duration_since(Instant::now());
+            exchange(client, peer, lines, frame, remaining, &replies)
+        });
+        for (partition, query, result) in join_all(exchanges).await.into_iter().flatten() {
+            match result {
+                Ok(found) => {
+                    done.insert(partition, Ok(found));
+                }
+                Err(error) => failed.push((partition, query, error)),
+            }
+        }
+        rounds += 1;
+        let pause = client.backoff().after(rounds, &mut random);
+        let over = Instant::now() + pause >= end;
+        left = Vec::new();
+        for (partition, query, error) in failed {
+            if over || !error.is_retriable() || error.kind() == ErrorKind::NotFound {
+                done.insert(partition, Err(error));
+            } else {
+                left.push((partition, query));
+            }
+        }
+        if left.is_empty() {
+            break;
+        }
+        sleep(pause).await;
+    }
+    let missing = || Err(Error::new(ErrorKind::Failed, "asked for twice"));
+    order.into_iter().map(|partition| (partition, done.remove(&partition).unwrap_or_else(missing))).collect()
+}
+
+type Failed<Q> = (PartitionId, Q, Error);
+type Lines<Q> = Vec<(Arc<Route>, Q)>;
+
+async fn group<Q>(
+    client: &Client,
+    topic: &TopicName,
+    wanted: Vec<Asked<Q>>,
+    failed: &mut Vec<Failed<Q>>,
+) -> BTreeMap<PeerId, Lines<Q>> {
+    let routes = join_all(wanted.iter().map(|(partition, _)| client.routes().route(topic, *partition))).await;
+    let mut groups: BTreeMap<PeerId, Lines<Q>> = BTreeMap::new();
+    for ((partition, query), route) in wanted.into_iter().zip(routes) {
+        match route {
+            Ok(route) => groups.entry(route.peer).or_default().push((route, query)),
+            Err(error) => failed.push((partition, query, error)),
+        }
+    }
+    groups
+}
+
+async fn exchange<Q, T>(
+    client: &Client,
+    peer: PeerId,
+    lines: Lines<Q>,
+    frame: Frame,
+    deadline: Duration,
+    replies: &impl Fn(fetch::Reply) -> Option<Vec<PartitionReply<T>>>,
+) -> Vec<(PartitionId, Q, Result<T, Error>)> {
+    let decode = |frame: &Frame| -> Result<Answer<Vec<PartitionReply<T>>>, DecodeError> {
+        match fetch::decode_reply(frame)? {
+            Ok(reply) => replies(reply).map(Ok).ok_or(DecodeError::Missing("reply of the kind asked for")),
+            Err(failure) => Ok(Err(failure)),
+        }
+    };
+    match client.handle().exchange(peer, Protocol::Fetch, &frame, deadline, decode).await {
+        Ok(found) => {
+            let mut found: BTreeMap<TopicPartition, _> =
+                found.into_iter().map(|reply| (reply.partition, reply.result)).collect();
+            let each = |(route, query): (Arc<Route>, Q)| {
+                let what = || format!("{}/{} was not answered", route.name, route.partition);
+                let at = TopicPartition { topic: route.topic, partition: route.partition };
+                let result = match found.remove(&at) {
+                    Some(Ok(found)) => Ok(found),
+                    Some(Err(failure)) => {
+                        client.routes().refused(&route, &failure);
+                        Err(Error::refused(what(), &failure, Some(route.leader)))
+                    }
+                    None => Err(Error::new(ErrorKind::Failed, what())),
+                };
+                (route.partition, query, result)
+            };
+            lines.into_iter().map(each).collect()
+        }
+        Err(trouble) => {
+            let each = |(route, query): (Arc<Route>, Q)| {
+                client.routes().broken(&route, &trouble);
+                let what = format!("{}/{} was not answered", route.name, route.partition);
+                (route.partition, query, Err(trouble.clone().into_error(what)))
+            };
+            lines.into_iter().map(each).collect()
+        }
+    }
+}
