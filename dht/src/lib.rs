@@ -18,6 +18,8 @@ mod record;
 mod resolve;
 mod signature;
 pub mod store;
+#[cfg(test)]
+mod testing;
 mod walk;
 
 pub use behaviour::{Behaviour, Config, behaviour, protocol_name};

@@ -31,6 +31,12 @@ pub trait Lookup: Send + Sync {
     fn get(&self, key: Key, min: Version) -> impl Future<Output = Found> + Send;
 }
 
+impl<T: Lookup> Lookup for Arc<T> {
+    fn get(&self, key: Key, min: Version) -> impl Future<Output = Found> + Send {
+        (**self).get(key, min)
+    }
+}
+
 /// What an authoritative node answers.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Answer {
@@ -44,6 +50,12 @@ pub enum Answer {
 pub trait Fallback: Send + Sync {
     /// Asks for the record of `key`. The error is a text for people: who was asked, and what went wrong.
     fn ask(&self, key: &Key) -> impl Future<Output = Result<Answer, String>> + Send;
+}
+
+impl<T: Fallback> Fallback for Arc<T> {
+    fn ask(&self, key: &Key) -> impl Future<Output = Result<Answer, String>> + Send {
+        (**self).ask(key)
+    }
 }
 
 /// No way to ask anyone: only the DHT counts.
@@ -60,6 +72,12 @@ impl Fallback for NoFallback {
 pub trait Hosted: Send + Sync {
     /// The metadata image, whole or filtered to what the node hosts.
     fn image(&self) -> Option<Arc<Image>>;
+}
+
+impl<T: Hosted> Hosted for Arc<T> {
+    fn image(&self) -> Option<Arc<Image>> {
+        (**self).image()
+    }
 }
 
 /// Knows nothing by itself: a light client.
@@ -88,6 +106,7 @@ pub struct Resolver<L, F, H> {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Effort {
     source: Source,
+    origin: Source,
     hops: u32,
     asked: Vec<PeerId>,
 }
@@ -96,6 +115,7 @@ impl Effort {
     /// A route is as far away as the farthest of the records it needs.
     fn add(&mut self, other: Effort) {
         self.source = self.source.max(other.source);
+        self.origin = self.origin.max(other.origin);
         self.hops = self.hops.max(other.hops);
         let fresh: Vec<_> = other.asked.into_iter().filter(|peer| !self.asked.contains(peer)).collect();
         self.asked.extend(fresh);

@@ -9,7 +9,7 @@ use rafka_model::limits::{DHT_NEGATIVE_MS, ROUTE_AGE_MS_MAX, ROUTE_CACHE_TOPICS_
 use rafka_model::{LeaderEpoch, Monotonic, TopicPartition};
 use tokio::sync::Mutex;
 
-use super::{NodeAt, ResolveError};
+use super::{NodeAt, ResolveError, Source};
 use crate::{Key, SignedRecord, Version};
 
 /// A map of at most `max` entries that gives up the least recently used one.
@@ -63,6 +63,8 @@ struct Cached {
     wanted: Version,
     /// When an authoritative node was last asked because of a doubt.
     asked: Option<Monotonic>,
+    /// Where it came from.
+    origin: Source,
 }
 
 struct Refused {
@@ -118,23 +120,28 @@ impl Cache {
         self.records.get(key).map_or(Version::ANY, |cached| cached.wanted)
     }
 
+    /// Where the record of `key` came from.
+    pub(super) fn origin(&mut self, key: &Key) -> Source {
+        self.records.get(key).map_or(Source::Dht, |cached| cached.origin)
+    }
+
     /// Age of the record of `key` since it was last confirmed.
     pub(super) fn age(&mut self, key: &Key, now: Monotonic) -> Option<Duration> {
         self.records.get(key).map(|cached| now.since(cached.at))
     }
 
     /// Takes a valid record, unless a later version is known; returns the later one of both.
-    pub(super) fn offer(&mut self, record: SignedRecord, now: Monotonic) -> SignedRecord {
+    pub(super) fn offer(&mut self, record: SignedRecord, origin: Source, now: Monotonic) -> SignedRecord {
         let key = record.key().clone();
         self.refused.remove(&key);
         match self.records.get(&key) {
             Some(cached) if cached.record.version() > record.version() => cached.record.clone(),
             Some(cached) => {
-                (cached.record, cached.at) = (record.clone(), now);
+                (cached.record, cached.at, cached.origin) = (record.clone(), now, origin);
                 record
             }
             None => {
-                let cached = Cached { record: record.clone(), at: now, wanted: Version::ANY, asked: None };
+                let cached = Cached { record: record.clone(), at: now, wanted: Version::ANY, asked: None, origin };
                 self.records.insert(key, cached);
                 record
             }
@@ -223,9 +230,12 @@ mod tests {
         map.insert("b", 2);
         assert_eq!(map.get(&"a"), Some(&mut 1));
         map.insert("c", 3);
-        assert_eq!((map.get(&"b"), map.remove(&"a"), map.get(&"c")), (None, Some(1), Some(&mut 3)));
+        assert_eq!(map.get(&"b"), None);
+        assert_eq!(map.remove(&"a"), Some(1));
+        assert_eq!(map.get(&"c"), Some(&mut 3));
         map.insert("c", 4);
         map.insert("d", 5);
-        assert_eq!((map.get(&"c"), map.order.len(), map.map.len()), (Some(&mut 4), 2, 2));
+        assert_eq!(map.get(&"c"), Some(&mut 4));
+        assert_eq!((map.order.len(), map.map.len()), (2, 2));
     }
 }

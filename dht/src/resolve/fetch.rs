@@ -59,11 +59,11 @@ impl<L: Lookup, F: Fallback, H: Hosted> Resolver<L, F, H> {
             }
             self.counters.lookups.fetch_add(1, Relaxed);
             let found = self.lookup.get(key.clone(), target).await;
-            effort.add(Effort { source: Source::Dht, hops: found.hops, asked: found.asked });
+            effort.add(Effort { source: Source::Dht, hops: found.hops, asked: found.asked, ..Effort::default() });
             // Whoever looks up is not trusted with another key.
             let record = found.record.filter(|record| record.key() == key);
             let newest = match record {
-                Some(record) => Some(self.cache().offer(record, (self.clock)())),
+                Some(record) => Some(self.cache().offer(record, Source::Dht, (self.clock)())),
                 None => self.cache().newest(key),
             };
             let version = newest.as_ref().map_or(Version::ANY, SignedRecord::version);
@@ -125,7 +125,7 @@ impl<L: Lookup, F: Fallback, H: Hosted> Resolver<L, F, H> {
             match self.verifier.verify(bytes) {
                 Ok(record) => {
                     let named = record.key() == key;
-                    let newest = self.cache().offer(record, now);
+                    let newest = self.cache().offer(record, Source::Quorum, now);
                     if named && !newest.is_tombstone() {
                         wanted = Some(newest);
                     }

@@ -48,7 +48,7 @@ impl<L: Lookup, F: Fallback, H: Hosted> Resolver<L, F, H> {
             }
         };
         let NodeAt { id: leader, peer, addresses } = at;
-        let Effort { source, hops, asked } = effort;
+        let Effort { source, origin, hops, asked } = effort;
         Ok(Route {
             topic,
             name,
@@ -60,6 +60,7 @@ impl<L: Lookup, F: Fallback, H: Hosted> Resolver<L, F, H> {
             leader_epoch,
             version,
             source,
+            origin,
             hops,
             asked,
         })
@@ -184,6 +185,7 @@ impl<L: Lookup, F: Fallback, H: Hosted> Resolver<L, F, H> {
     async fn fetch_into(&self, key: &Key, min: Version, effort: &mut Effort) -> Result<SignedRecord, ResolveError> {
         let fetched = self.fetch(key, min).await?;
         effort.add(fetched.effort);
+        effort.origin = effort.origin.max(self.cache().origin(key));
         Ok(fetched.record)
     }
 

@@ -80,6 +80,8 @@ pub struct Route {
     pub version: Version,
     /// The farthest place that was needed.
     pub source: Source,
+    /// The farthest place that the records came from in the first place, before they were cached.
+    pub origin: Source,
     /// The longest chain of referrals that was needed, see [`crate::Found::hops`].
     pub hops: u32,
     /// Peers that were asked.
