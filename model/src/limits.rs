@@ -232,6 +232,8 @@ pub const RAFT_ELECTION_MS_MAX: u64 = 800;
 pub const CONTROLLER_DRAIN_MS_MAX: u64 = 5;
 /// The image of a node that does not vote is saved at most this often.
 pub const IMAGE_SAVE_MS: u64 = 1_000;
+/// Life of a node certificate; a node gets a new one with each registration.
+pub const CERTIFICATE_MS: u64 = 365 * 24 * 3_600_000;
 /// Tombstones of deleted topics kept for their publishers.
 pub const TOMBSTONES_MAX: usize = 10_000;
 
