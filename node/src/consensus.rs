@@ -41,7 +41,7 @@ pub struct Leadership {
 /// A replicated log of metadata entries. The one thing that the controller knows of consensus.
 ///
 /// Applied entries are published through the [`ImageStore`](crate::image::ImageStore) that the log was opened with.
-pub trait MetadataLog: Send + Sync + 'static {
+pub trait MetadataLog: Clone + Send + Sync + 'static {
     /// Proposes an entry and waits until it is applied here. Not cancel safe: a dropped call may still be applied.
     ///
     /// # Errors

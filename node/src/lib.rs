@@ -2,5 +2,6 @@
 
 pub mod config;
 pub mod consensus;
+pub mod controller;
 pub mod datadir;
 pub mod image;

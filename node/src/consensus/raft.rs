@@ -78,14 +78,15 @@ impl Config {
     }
 }
 
-/// The metadata log of a voter.
+/// The metadata log of a voter. Clones are handles of the same log.
+#[derive(Clone)]
 pub struct RaftLog {
     raft: Raft<TypeConfig, Machine>,
     node: NodeId,
     leadership: watch::Receiver<Leadership>,
     /// The term in which the barrier was passed.
-    ready_term: AtomicU64,
-    worker: Mutex<Worker>,
+    ready_term: Arc<AtomicU64>,
+    worker: Arc<Mutex<Worker>>,
 }
 
 impl RaftLog {
@@ -124,7 +125,13 @@ impl RaftLog {
         let raft = Raft::new(config.node.0, openraft_config, Network(transport), store, machine).await;
         let raft = raft.map_err(|error| OpenError::Consensus(error.to_string()))?;
         let leadership = follow_leadership(&raft, config.node);
-        let log = Self { raft, node: config.node, leadership, ready_term: AtomicU64::new(0), worker: worker.into() };
+        let log = Self {
+            raft,
+            node: config.node,
+            leadership,
+            ready_term: Arc::default(),
+            worker: Arc::new(Mutex::new(worker)),
+        };
         if log.raft.voter_ids().eq([config.node.0]) {
             // Who is alone need not wait for rivals.
             log.raft.trigger().elect(false).await.map_err(|error| OpenError::Consensus(error.to_string()))?;
@@ -195,14 +202,13 @@ impl RaftLog {
 
     /// Stops consensus and waits until the last write is on disk. What waits for space on a full disk is given up; it
     /// was acknowledged to no one.
-    pub async fn shutdown(self) {
+    pub async fn shutdown(&self) {
         self.worker.lock().close();
         if let Err(error) = self.raft.shutdown().await {
             tracing::error!(%error, "consensus did not stop cleanly");
         }
-        drop(self.raft);
-        let mut worker = self.worker.into_inner();
-        if tokio::task::spawn_blocking(move || worker.join()).await.is_err() {
+        let worker = self.worker.clone();
+        if tokio::task::spawn_blocking(move || worker.lock().join()).await.is_err() {
             tracing::error!("waiting for the disk thread of the metadata log failed");
         }
     }
