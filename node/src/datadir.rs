@@ -243,6 +243,24 @@ impl DataDir {
         Ok(())
     }
 
+    /// Whom the node nominated to found a cluster (`--bootstrap-expect`), as it was saved.
+    #[must_use]
+    pub fn nominee(&self) -> Option<String> {
+        self.node.lock().nominee()
+    }
+
+    /// Keeps the nomination, durable before this returns, so that a restart does not nominate another.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn save_nominee(&self, nominee: &str) -> Result<(), DataDirError> {
+        let mut node = self.node.lock();
+        let next = node.with_nominee(nominee);
+        self.write_atomically("node.json", &next.encode())?;
+        *node = next;
+        Ok(())
+    }
+
     /// The last act of a clean shutdown: everything else is flushed already.
     ///
     /// # Errors

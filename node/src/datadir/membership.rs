@@ -27,6 +27,8 @@ pub(super) struct NodeFile {
     directory_id: String,
     cluster_id: Option<String>,
     node_id: Option<u64>,
+    #[serde(default)]
+    nominee: Option<String>,
     check: String,
 }
 
@@ -37,6 +39,7 @@ impl NodeFile {
             directory_id: directory.to_string(),
             cluster_id: None,
             node_id: None,
+            nominee: None,
             check: String::new(),
         };
         file.checked()
@@ -49,6 +52,14 @@ impl NodeFile {
     pub(super) fn membership(&self) -> Option<Membership> {
         let cluster_id = self.cluster_id.as_ref()?.parse().expect("checked when it was read");
         Some(Membership { cluster_id, node_id: self.node_id.map(NodeId) })
+    }
+
+    pub(super) fn nominee(&self) -> Option<String> {
+        self.nominee.clone()
+    }
+
+    pub(super) fn with_nominee(&self, nominee: &str) -> Self {
+        Self { nominee: Some(nominee.to_owned()), ..self.clone() }.checked()
     }
 
     /// The file with `membership` in it; refuses to change the cluster or the node's id.
@@ -76,7 +87,8 @@ impl NodeFile {
     }
 
     fn digest(&self) -> String {
-        let content = format!("{}|{}|{:?}|{:?}", self.format, self.directory_id, self.cluster_id, self.node_id);
+        let Self { format, directory_id, cluster_id, node_id, nominee, check: _ } = self;
+        let content = format!("{format}|{directory_id}|{cluster_id:?}|{node_id:?}|{nominee:?}");
         blake3::hash(content.as_bytes()).to_hex()[..16].to_owned()
     }
 

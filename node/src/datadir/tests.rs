@@ -23,6 +23,7 @@ fn a_directory_keeps_its_identity_and_membership() {
     let first = open(&root);
     let directory = first.directory_id();
     assert_eq!((first.last_end(), first.membership()), (LastEnd::New, None));
+    first.save_nominee("12D3KooW").expect("saves");
     first.save_membership(Membership { node_id: None, ..MEMBER }).expect("saves");
     first.save_membership(MEMBER).expect("saves");
     let incarnation = first.incarnation();
@@ -30,6 +31,7 @@ fn a_directory_keeps_its_identity_and_membership() {
     let second = open(&root);
     assert_eq!(second.directory_id(), directory);
     assert_eq!(second.membership(), Some(MEMBER));
+    assert_eq!(second.nominee().as_deref(), Some("12D3KooW"));
     assert_ne!(second.incarnation(), incarnation);
     let other = Membership { cluster_id: ClusterId([8; 32]), node_id: None };
     assert!(second.save_membership(other).is_err(), "a cluster id is final");
