@@ -24,7 +24,7 @@ use rafka_protocols::{Answer, DecodeError, Frame, Protocol, certificate, registe
 use tokio::sync::{OnceCell, mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
-use self::book::Book;
+use self::book::{Book, without_peer};
 use crate::backoff::{Backoff, Random};
 use crate::{Error, ErrorKind};
 
@@ -47,8 +47,8 @@ enum Command {
         min: Version,
         reply: oneshot::Sender<Found>,
     },
-    /// Nodes to put into the Kademlia table.
-    Learned(Vec<(PeerId, Vec<Multiaddr>)>),
+    /// A node to put into the Kademlia table.
+    Learned(PeerId, Vec<Multiaddr>),
     /// Addresses whose peers are not known.
     Dial(Vec<Multiaddr>),
 }
@@ -153,9 +153,10 @@ impl Handle {
 
     /// A node is at these addresses.
     pub(crate) fn learn(&self, peer: PeerId, addresses: &[Multiaddr]) {
-        if self.0.book.lock().learn(peer, addresses) {
+        let addresses: Vec<_> = addresses.iter().map(without_peer).collect();
+        if self.0.book.lock().learn(peer, &addresses) {
             // A full queue costs Kademlia a hint, no more: calls carry their addresses along.
-            let _ = self.0.commands.try_send(Command::Learned(vec![(peer, addresses.to_vec())]));
+            let _ = self.0.commands.try_send(Command::Learned(peer, addresses));
         }
     }
 

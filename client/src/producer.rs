@@ -104,8 +104,15 @@ impl Producer {
             let limit = format!("the producer's buffer has {} bytes", inner.config.buffer_bytes);
             return Err(Error::new(ErrorKind::Invalid, what).because(limit).hint("raise `buffer_bytes`"));
         }
-        if inner.accumulator.lock().partitions(&record.topic).is_none() {
-            inner.learn(&record.topic).await?;
+        let known = inner.accumulator.lock().partitions(&record.topic);
+        match (known, record.partition) {
+            (None, _) => inner.learn(&record.topic).await?,
+            (Some(known), Some(partition)) if partition.0 >= known => {
+                // It may have been added since: the way there knows.
+                let route = inner.client.routes().route(&record.topic, partition).await?;
+                inner.accumulator.lock().learn(&record.topic, route.partitions);
+            }
+            _ => {}
         }
         // The buffer is far smaller than 4 GiB.
         let permit = match inner.room.try_acquire_many(bytes as u32) {

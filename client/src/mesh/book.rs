@@ -16,7 +16,7 @@ pub(super) struct Book {
 }
 
 impl Book {
-    /// A node is at these addresses; the newest that were told come first. True if that is news.
+    /// A node is at these addresses (without `/p2p`); the newest that were told come first. True if that is news.
     pub(super) fn learn(&mut self, peer: PeerId, addresses: &[Multiaddr]) -> bool {
         if self.members.len() >= NODES_MAX && !self.members.contains_key(&peer) {
             return false;
@@ -25,7 +25,7 @@ impl Book {
         if known.starts_with(addresses) {
             return false;
         }
-        let mut merged: Vec<_> = addresses.iter().map(without_peer).collect();
+        let mut merged = addresses.to_vec();
         merged.extend(known.drain(..).filter(|old| !addresses.contains(old)));
         merged.truncate(NODE_ADDRESSES_MAX);
         *known = merged;

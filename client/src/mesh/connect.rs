@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument, debug, info_span};
 
-use super::book::{Book, without_peer};
+use super::book::Book;
 use super::task::{self, Task};
 use super::{Handle, Shared, names};
 use crate::backoff::{Backoff, Random};
@@ -78,7 +78,7 @@ pub(crate) async fn connect(config: &ClientConfig, clock: Clock) -> Result<(Hand
         }
     }
     // The address that has just worked goes first.
-    handle.learn(greeted.peer, &[without_peer(&greeted.address)]);
+    handle.learn(greeted.peer, std::slice::from_ref(&greeted.address));
     let admitted = tokio::time::timeout_at(end, handle.admit(greeted.peer)).await;
     let refused = format!("{} does not let this client in", greeted.address);
     match admitted {

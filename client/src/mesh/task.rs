@@ -72,11 +72,9 @@ impl Task {
                 behaviour.rpc.send(peer, addresses, protocol, frame, reply);
             }
             Command::Get { key, min, reply } => self.queries.get(&mut behaviour.kad, key, min, reply),
-            Command::Learned(nodes) => {
-                for (peer, addresses) in nodes {
-                    for address in addresses {
-                        behaviour.kad.add_address(&peer, address);
-                    }
+            Command::Learned(peer, addresses) => {
+                for address in addresses {
+                    behaviour.kad.add_address(&peer, address);
                 }
             }
             Command::Dial(addresses) => {
@@ -93,10 +91,10 @@ impl Task {
             SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => {
                 self.queries.on_event(&mut self.swarm.behaviour_mut().kad, event);
             }
-            SwarmEvent::ConnectionEstablished { peer_id, endpoint, num_established, .. } => {
-                if num_established.get() == 1 {
-                    self.on_connected(peer_id, endpoint.get_remote_address());
-                }
+            SwarmEvent::ConnectionEstablished { peer_id, endpoint, num_established, .. }
+                if num_established.get() == 1 =>
+            {
+                self.on_connected(peer_id, endpoint.get_remote_address());
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
                 debug!(peer = %peer_id, cause = ?cause.map(|error| error.to_string()), "disconnected");
@@ -119,10 +117,10 @@ impl Task {
         debug!(%peer, %address, "connected");
         shared.book.lock().connected(peer);
         shared.connections.send_replace(());
-        let handle = Handle(shared);
+        let (handle, address) = (Handle(shared), address.clone());
         tokio::spawn(async move {
             match handle.admit(peer).await {
-                Ok(()) => {}
+                Ok(()) => handle.learn(peer, &[address]),
                 Err(trouble) => debug!(%peer, %trouble, "not admitted"),
             }
         });

@@ -64,6 +64,7 @@ pub(super) async fn together(inner: Arc<Inner>, group: Vec<(Arc<Route>, Batch)>)
             let mut replies: BTreeMap<_, _> =
                 replies.into_iter().map(|reply| (reply.partition, reply.result)).collect();
             for (route, _, batch) in group {
+                inner.accumulator.lock().learn(&route.name, route.partitions);
                 let outcome = match replies.remove(&at(&route)) {
                     Some(Ok(produced)) => Outcome::Delivered(known(acks, produced)),
                     Some(Err(failure)) => refused(&inner, &route, &failure),

@@ -32,6 +32,7 @@ fn route(node: u64, partition: PartitionId) -> Arc<Route> {
         leader_epoch: LeaderEpoch(4),
         version: Version::ANY,
         source: Source::Cache,
+        origin: Source::Dht,
         hops: 0,
         asked: Vec::new(),
     })
