@@ -23,7 +23,9 @@ use crate::walk::Walk;
 use crate::{Clock, Verifier};
 
 type Kad = kad::Behaviour<ValidatingStore>;
+// kad's handler events cannot be named, but their variants can be matched and made through the traits.
 type FromHandler = THandlerOutEvent<Kad>;
+type ToHandler = THandlerInEvent<Kad>;
 
 /// What differs between nodes.
 #[derive(Clone, Copy, Debug)]
@@ -64,6 +66,7 @@ pub struct Behaviour {
     members: HashMap<PeerId, Vec<Multiaddr>>,
     walks: HashMap<QueryId, Walk>,
     cluster: ClusterId,
+    local: PeerId,
 }
 
 impl Behaviour {
@@ -78,6 +81,8 @@ impl Behaviour {
             .set_replication_factor(HOLDERS)
             .set_parallelism(PARALLELISM)
             .set_query_timeout(Duration::from_millis(DHT_QUERY_MS_MAX))
+            // A peer that hangs is given up while the query can still go on without it.
+            .set_substreams_timeout(Duration::from_millis(DHT_QUERY_MS_MAX / 2))
             .set_max_packet_size(DHT_PACKET_BYTES_MAX)
             .set_record_filtering(kad::StoreInserts::Unfiltered)
             .set_caching(kad::Caching::Disabled)
@@ -96,7 +101,7 @@ impl Behaviour {
         let store = ValidatingStore::new(local, verifier, clock, config.store);
         let mut kad = kad::Behaviour::with_config(local, store, settings);
         kad.set_mode(Some(config.mode));
-        Self { kad, members: HashMap::new(), walks: HashMap::new(), cluster }
+        Self { kad, members: HashMap::new(), walks: HashMap::new(), cluster, local }
     }
 
     /// The cluster whose directory this is.
@@ -105,11 +110,12 @@ impl Behaviour {
         self.cluster
     }
 
-    /// Makes the routing table that of these members: adds and re-addresses them, forgets all others. All of
-    /// them can be dialled afterwards, those with it that found no room in their bucket.
+    /// Makes the routing table of a server that of these members: adds and re-addresses them, forgets all others.
+    /// All of them can be dialled afterwards, also those that found no room in their bucket. For calls when the
+    /// membership changed; this node itself is skipped. (A client begins with `add_address` and learns by use.)
     pub fn set_members(&mut self, members: impl IntoIterator<Item = (PeerId, Vec<Multiaddr>)>) {
         let mut fresh: HashMap<PeerId, Vec<Multiaddr>> = HashMap::new();
-        for (peer, mut addresses) in members {
+        for (peer, mut addresses) in members.into_iter().filter(|(peer, _)| *peer != self.local) {
             addresses.truncate(DHT_PEER_ADDRESSES_MAX);
             fresh.insert(peer, addresses);
         }
@@ -152,7 +158,6 @@ impl Behaviour {
         self.walks.remove(query).unwrap_or_default()
     }
 
-    /// kad's handler events cannot be named, but their variants can be matched through the trait.
     fn note(&mut self, peer: PeerId, event: &FromHandler) {
         match event {
             FromHandler::GetRecordRes { closer_peers, query_id, .. } => {
@@ -237,6 +242,15 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        self.kad.poll(cx)
+        self.kad.poll(cx).map(|event| match event {
+            // kad resets the exchange of a put that the store refused, but wakes nobody to do so (0.49): the sender
+            // would wait for its timeout. It is answered as if it had looked for peers instead, which ends its request
+            // and does not count as stored.
+            ToSwarm::NotifyHandler { peer_id, handler, event: ToHandler::Reset(request_id) } => {
+                let event = ToHandler::FindNodeRes { closer_peers: Vec::new(), request_id };
+                ToSwarm::NotifyHandler { peer_id, handler, event }
+            }
+            other => other,
+        })
     }
 }

@@ -6,6 +6,11 @@
 //! ([`ValidatingStore`]); anyone reads them back ([`Queries`]) and turns them into routes
 //! ([`Resolver`]). A record may be old, never wrong: what it names is a hint, the leader epoch is the fence.
 //!
+//! Wiring: one task owns the swarm with a [`Behaviour`] in it, calls [`Queries::get`] and [`Queries::put`] for others and
+//! passes it every `kad::Event`; membership goes to [`Behaviour::set_members`] and [`Publisher::set_members`]; what
+//! [`Publisher::due`] hands out is put, and its end told to [`Publisher::done`]. A [`Resolver`] lives outside of that task,
+//! over a [`Lookup`] that sends to it.
+//!
 //! [`Behaviour`] is the only configuration of libp2p's `kad` in the project.
 
 mod behaviour;

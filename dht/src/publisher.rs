@@ -11,7 +11,7 @@ use libp2p::kad::KBucketKey;
 use rafka_model::limits::{DHT_DUE_MAX, DHT_HOLDERS, DHT_REPUBLISH_MS, DHT_REPUBLISH_MS_MAX, DHT_SPREAD_MS};
 use rafka_model::{ClusterId, Monotonic};
 
-use crate::{Key, SignedRecord};
+use crate::{Key, SignedRecord, Stored};
 
 /// The k members that are closest to `key`: where its record lives. Closest first.
 #[must_use]
@@ -35,13 +35,18 @@ fn closest(cluster: &ClusterId, key: &Key, members: &[KBucketKey<PeerId>]) -> Ve
 pub struct Due {
     /// The record.
     pub record: SignedRecord,
-    /// Its holders, for [`crate::Queries::put`].
+    /// Holders to put it to, for [`crate::Queries::put`]: all of them at a refresh, else those that lack it.
     pub holders: Vec<PeerId>,
 }
 
 struct Entry {
     record: SignedRecord,
     holders: Vec<PeerId>,
+    /// Holders that lack it, as far as is known.
+    missing: Vec<PeerId>,
+    /// When all holders are due.
+    refresh: Monotonic,
+    /// When it is due at all: then, or earlier for the missing ones.
     due: Monotonic,
     failures: u32,
     /// A tombstone needs no publisher once the holders could have forgotten what it buries.
@@ -63,20 +68,20 @@ impl Publisher {
         Self { cluster, members: Vec::new(), entries: BTreeMap::new(), schedule: BTreeSet::new() }
     }
 
-    /// Takes the members of the registry, this node with them. Records that have a new holder by that become
-    /// due, spread over two seconds.
+    /// Takes the members that are in service, this node with them. Records that have a new holder by that are put
+    /// to it, spread over two seconds.
     pub fn set_members(&mut self, members: impl IntoIterator<Item = PeerId>, now: Monotonic) {
         let members: BTreeSet<PeerId> = members.into_iter().collect();
         self.members = members.into_iter().map(KBucketKey::from).collect();
         for (key, entry) in &mut self.entries {
             let holders = closest(&self.cluster, key, &self.members);
-            let moved = holders.iter().any(|peer| !entry.holders.contains(peer));
+            let fresh: Vec<_> = holders.iter().filter(|peer| !entry.holders.contains(peer)).copied().collect();
+            entry.missing.retain(|peer| holders.contains(peer));
             entry.holders = holders;
-            let due = now.plus(share(key, &self.cluster, Duration::from_millis(DHT_SPREAD_MS)));
-            if moved && due < entry.due {
-                self.schedule.remove(&(entry.due, key.clone()));
-                entry.due = due;
-                self.schedule.insert((due, key.clone()));
+            if !fresh.is_empty() {
+                entry.missing.extend(fresh);
+                let due = now.plus(share(key, &self.cluster, Duration::from_millis(DHT_SPREAD_MS)));
+                reschedule(&mut self.schedule, key, entry, due);
             }
         }
     }
@@ -105,7 +110,8 @@ impl Publisher {
         let holders = closest(&self.cluster, &key, &self.members);
         self.schedule.insert((now, key.clone()));
         let until = record.is_tombstone().then(|| now.plus(record.life()));
-        self.entries.insert(key, Entry { record, holders, due: now, failures: 0, until });
+        let entry = Entry { record, holders, missing: Vec::new(), refresh: now, due: now, failures: 0, until };
+        self.entries.insert(key, entry);
     }
 
     /// Stops publishing all but these. Holders forget the others in time.
@@ -137,11 +143,18 @@ impl Publisher {
                 self.entries.remove(&key);
                 continue;
             }
-            let interval = entry.record.refresh_interval();
-            // Up to a tenth earlier, so that records made together do not stay together.
-            entry.due = now.plus(interval - share(&key, &self.cluster, interval / 10));
+            let holders = if entry.refresh <= now {
+                let interval = entry.record.refresh_interval();
+                // Up to a tenth earlier, so that records made together do not stay together.
+                entry.refresh = now.plus(interval - share(&key, &self.cluster, interval / 10));
+                entry.missing.clear();
+                entry.holders.clone()
+            } else {
+                std::mem::take(&mut entry.missing)
+            };
+            entry.due = entry.refresh;
             self.schedule.insert((entry.due, key));
-            out.push(Due { record: entry.record.clone(), holders: entry.holders.clone() });
+            out.push(Due { record: entry.record.clone(), holders });
         }
         out
     }
@@ -152,29 +165,28 @@ impl Publisher {
         self.schedule.first().map(|(due, _)| *due)
     }
 
-    /// Tells how a put of `record` ended. One that did not reach every holder is tried again after a second,
-    /// then two, up to a minute.
-    pub fn done(&mut self, record: &SignedRecord, everywhere: bool, now: Monotonic) {
-        let Some(entry) = self.entries.get_mut(record.key()) else { return };
-        if entry.record.bytes() != record.bytes() {
+    /// Tells how the put of a `due` record ended. Holders that did not take it are tried again after a second, then
+    /// two, up to a minute.
+    pub fn done(&mut self, due: &Due, stored: &Stored, now: Monotonic) {
+        let key = due.record.key();
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        if entry.record.bytes() != due.record.bytes() {
             return;
         }
-        if everywhere {
+        let lacking = due.holders.iter().filter(|peer| !stored.stored.contains(peer) && entry.holders.contains(peer));
+        let lacking: Vec<_> = lacking.filter(|peer| !entry.missing.contains(peer)).copied().collect();
+        entry.missing.extend(lacking);
+        if entry.missing.is_empty() {
             entry.failures = 0;
             if entry.until.is_some() {
-                self.schedule.remove(&(entry.due, record.key().clone()));
-                self.entries.remove(record.key());
+                self.schedule.remove(&(entry.due, key.clone()));
+                self.entries.remove(key);
             }
             return;
         }
         let wait = DHT_REPUBLISH_MS.saturating_mul(1 << entry.failures.min(16)).min(DHT_REPUBLISH_MS_MAX);
         entry.failures += 1;
-        let due = now.plus(Duration::from_millis(wait));
-        if due < entry.due {
-            self.schedule.remove(&(entry.due, record.key().clone()));
-            entry.due = due;
-            self.schedule.insert((due, record.key().clone()));
-        }
+        reschedule(&mut self.schedule, key, entry, now.plus(Duration::from_millis(wait)));
     }
 
     /// The keys being published.
@@ -192,6 +204,15 @@ impl Publisher {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+}
+
+/// Makes `entry` due at `due`, unless it is due earlier.
+fn reschedule(schedule: &mut BTreeSet<(Monotonic, Key)>, key: &Key, entry: &mut Entry, due: Monotonic) {
+    if due < entry.due {
+        schedule.remove(&(entry.due, key.clone()));
+        entry.due = due;
+        schedule.insert((due, key.clone()));
     }
 }
 

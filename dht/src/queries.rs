@@ -20,7 +20,8 @@ use crate::{Behaviour, Key, SignedRecord, Verifier, Version};
 pub struct Found {
     /// The newest valid record that was seen, perhaps older than asked for, perhaps a tombstone.
     pub record: Option<SignedRecord>,
-    /// Peers that answered or failed, in order; empty if this node held the record itself.
+    /// Peers that answered or broke off, in order; empty if this node held the record itself. (Peers that could
+    /// not be dialled are not in it: kad does not tell for whose sake it dialled.)
     pub asked: Vec<PeerId>,
     /// Length of the shortest chain of referrals to the peer that gave the record (1 = it was in our own
     /// routing table, 0 = this node held it), or to the farthest peer asked if there was no record.
@@ -175,10 +176,7 @@ impl Queries {
 
     fn on_found(&mut self, behaviour: &mut Behaviour, id: QueryId, PeerRecord { peer, record }: PeerRecord) {
         let Some(get) = self.gets.get_mut(&id) else { return };
-        let named = record.key.as_ref() == get.key.text(&self.verifier.cluster_id()).as_bytes();
-        let verified =
-            if named { self.verifier.verify_for(&get.key, &record.value) } else { Err(crate::Invalid::OtherKey) };
-        let record = match verified {
+        let record = match self.verifier.verify_for(&get.key, &record.value) {
             Ok(record) => record,
             Err(invalid) => {
                 get.invalid += 1;

@@ -24,8 +24,18 @@ impl Fixture {
         self.signer.sign(Body { payload: None, ..body }).expect("fits")
     }
 
-    fn due(&mut self, seconds: u64) -> Vec<(u8, u64)> {
+    /// Hands out what is due and says that only the first `takers` holders took it.
+    fn put(&mut self, seconds: u64, takers: usize) -> Vec<Due> {
         let due = self.publisher.due(at(seconds));
+        for due in &due {
+            let stored = due.holders.iter().take(takers).copied().collect();
+            self.publisher.done(due, &Stored { stored, offered: due.holders.len() }, at(seconds));
+        }
+        due
+    }
+
+    fn due(&mut self, seconds: u64) -> Vec<(u8, u64)> {
+        let due = self.put(seconds, usize::MAX);
         let id = |key: &Key| if let Key::Name(id) = key { id.0[0] } else { 0 };
         due.iter().map(|due| (id(due.record.key()), due.record.version().index.0)).collect()
     }
@@ -80,38 +90,41 @@ fn only_what_changed_is_put_again_and_what_is_not_ours_no_more() {
 }
 
 #[test]
-fn a_failed_put_is_tried_again_ever_later() {
+fn holders_that_lack_a_record_are_tried_again_ever_later() {
     let mut f = fixture();
-    let record = f.name(1, 5);
-    f.publisher.add(record.clone(), at(0));
+    f.publisher.add(f.name(1, 5), at(0));
+    let all = f.put(0, 3)[0].holders.clone();
     let (mut now, mut waits) = (0, Vec::new());
     for _ in 0..9 {
-        assert_eq!(f.due(now), [(1, 5)]);
-        f.publisher.done(&record, false, at(now));
         let wait = f.publisher.next_due().expect("scheduled").since(at(now)).as_secs();
         waits.push(wait);
         now += wait;
+        assert_eq!(f.put(now, 0)[0].holders, all[3..], "those that have it are left in peace");
     }
     assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-    f.due(now);
-    f.publisher.done(&record, true, at(now));
-    assert!(f.publisher.next_due() > Some(at(now + 500)));
-    f.due(now + 600);
-    f.publisher.done(&f.name(1, 4), false, at(now + 600));
-    assert!(f.publisher.next_due() > Some(at(now + 1000)), "the end of an older put says nothing");
+    now += 60;
+    assert_eq!(f.put(now, 9)[0].holders, all[3..]);
+    assert!(f.publisher.next_due() > Some(at(500)));
+    let refresh = f.publisher.due(at(601));
+    assert_eq!(refresh[0].holders, all);
+    f.publisher.add(f.name(1, 6), at(602));
+    f.due(602);
+    f.publisher.done(&refresh[0], &Stored::default(), at(603));
+    assert!(f.publisher.next_due() > Some(at(1000)), "the end of an older put says nothing");
 }
 
 #[test]
-fn a_record_that_moves_to_a_new_holder_is_put_soon() {
+fn a_record_that_moves_to_a_new_holder_is_put_there_soon() {
     let mut f = fixture();
     f.publisher.add(f.name(1, 5), at(0));
     f.due(0);
     f.publisher.set_members(peers(0..4), at(100));
     assert!(f.publisher.next_due() > Some(at(500)), "one holder less needs no put");
     f.publisher.set_members(peers(0..6), at(100));
-    let due = f.publisher.due(at(102));
-    assert_eq!(due.len(), 1);
-    assert_eq!(due[0].holders.len(), 6);
+    let due = f.put(102, 9);
+    assert_eq!((due.len(), due[0].holders.len()), (1, 2));
+    assert!(due[0].holders.iter().all(|peer| peers(4..6).contains(peer)));
+    assert_eq!(f.put(700, 9)[0].holders.len(), 6);
 }
 
 #[test]
@@ -121,11 +134,10 @@ fn tombstones_are_published_until_every_holder_has_them() {
     f.publisher.add(f.name(1, 5), at(0));
     f.publisher.add(gone.clone(), at(0));
     f.publisher.set([f.name(2, 5)], at(1));
-    assert_eq!(f.due(1), [(1, 6), (2, 5)]);
-    f.publisher.done(&gone, false, at(1));
-    assert_eq!(f.due(2), [(1, 6)]);
-    f.publisher.done(&gone, true, at(2));
-    assert_eq!(f.publisher.len(), 1);
+    assert_eq!(f.put(1, 2).len(), 2);
+    assert_eq!(f.publisher.len(), 2);
+    assert_eq!(f.due(2), [(1, 6), (2, 5)]);
+    assert_eq!(f.publisher.len(), 1, "every holder has the tombstone");
     f.publisher.add(gone.clone(), at(3));
     assert_eq!(f.due(3 + gone.life().as_secs()), [(2, 5)], "nobody remembers what it would bury");
     assert_eq!(f.publisher.len(), 1);

@@ -38,6 +38,8 @@ impl<L: Lookup, F: Fallback, H: Hosted> Resolver<L, F, H> {
         let (at, leader_epoch) = match (self.learned(topic, partition, epoch, leader.is_some()), leader) {
             (Some(Learned { epoch, at }), _) => {
                 effort.add(Effort { source: Source::Cache, ..Effort::default() });
+                // Whoever told of it may not have known where it is.
+                let at = if at.addresses.is_empty() { self.find_node(at.id, &mut effort).await? } else { at };
                 (at, epoch)
             }
             (None, Some(leader)) => (self.find_node(leader, &mut effort).await?, epoch),

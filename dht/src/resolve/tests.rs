@@ -197,9 +197,13 @@ async fn a_hint_of_the_wrong_node_leads_to_the_right_one_without_a_lookup() {
     assert_eq!((route.leader, route.leader_epoch, f.lookups(&orders_key())), (NodeId(2), LeaderEpoch(5), 1));
     f.resolver.learn_at(TopicPartition { topic: route.topic, partition: route.partition }, &hint(Some(1), 3));
     assert_eq!(f.route(0, Version::ANY).await.expect("learned").leader, NodeId(2), "an older epoch teaches nothing");
+    // Whoever told of it may not know where it is.
+    f.resolver.learn(&route, &LeaderHint { addresses: Vec::new(), ..hint(Some(3), 6) });
+    let route = f.route(0, Version::ANY).await.expect("learned");
+    assert_eq!((route.leader, route.addresses.len(), route.source), (NodeId(3), 1, Source::Dht));
     // A later record overrules what was learned.
-    f.publish(&[topic(&[3], 6, 51)]);
-    assert_eq!(f.route(0, at(51)).await.expect("found").leader, NodeId(3));
+    f.publish(&[topic(&[1], 7, 51)]);
+    assert_eq!(f.route(0, at(51)).await.expect("found").leader, NodeId(1));
 }
 
 #[tokio::test]

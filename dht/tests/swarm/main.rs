@@ -11,6 +11,7 @@ use futures::future::join_all;
 use libp2p::kad::{Quorum, Record};
 use rafka_dht::{
     Body, Clock, Key, Mode, NoFallback, NoHosted, Resolver, SignedRecord, Signer, Source, Verifier, Version, holders,
+    protocol_name,
 };
 use rafka_model::limits::{DHT_HOLDERS, DHT_TTL_MS};
 use rafka_model::{Monotonic, NodeId, PartitionId, TopicName};
@@ -146,7 +147,8 @@ async fn forged_and_foreign_records_are_refused_at_the_put() {
             swarm.behaviour_mut().put_record_to(record, peers.into_iter(), Quorum::All)
         };
         let query = cluster.peers[0].run(put).await;
-        assert_eq!(cluster.peers[0].ended(query).await, takers, "holders that acknowledged");
+        let ended = tokio::time::timeout(Duration::from_secs(4), cluster.peers[0].ended(query)).await;
+        assert_eq!(ended, Ok(takers), "holders that acknowledged; and a refusal is said, not waited out");
     }
     for peer in &cluster.peers[1..] {
         let stats = peer.stats();
@@ -191,6 +193,40 @@ async fn refreshes_keep_a_record_alive_and_silence_lets_it_go() {
 }
 
 #[tokio::test]
+async fn liars_cost_a_reader_an_answer_each_and_nothing_more() {
+    let cluster = Cluster::of(5).await;
+    cluster.introduce().await;
+    let (old, new, other) = (cluster.record(1, 5), cluster.record(1, 6), cluster.record(2, 9));
+    cluster.peers[0].put(&new, cluster.holders(new.key())).await;
+    let mut forged = old.bytes().to_vec();
+    forged[20] ^= 1;
+    let mallory = Signer::new(&[8; 32]);
+    let foreign = mallory.sign(Body { cluster: mallory.cluster_id(), ..new.body().clone() }).expect("fits");
+    let lies = [forged, foreign.bytes().to_vec(), other.bytes().to_vec(), b"junk".to_vec(), old.bytes().to_vec()];
+    let honest: Vec<_> = cluster.peers.iter().map(|peer| peer.member()).collect();
+    let id = cluster.signer.cluster_id();
+    let (name, protocol) = (new.key().record_key(&id), protocol_name(&id));
+    let mut liars = Vec::new();
+    for (number, lie) in (70..).zip(lies) {
+        liars.push(peer::liar(number, protocol.clone(), (name.clone(), lie), &honest).await);
+    }
+    // The reader knows liars only; an honest answer is one referral away.
+    let reader = cluster.spawn(99, Mode::Client).await;
+    reader.knows(liars.clone()).await;
+    let found = reader.get(new.key(), at(6)).await;
+    assert_eq!((found.record.as_ref(), found.hops), (Some(&new), 2));
+    assert!(found.asked.len() <= liars.len() + honest.len());
+    // Alone, they lead to nothing but the oldest true record.
+    let reader = cluster.spawn(98, Mode::Client).await;
+    reader.knows(liars[..4].to_vec()).await;
+    drop(cluster);
+    let found = reader.get(new.key(), at(6)).await;
+    assert_eq!((found.record, found.invalid), (None, 4));
+    reader.knows(liars).await;
+    assert_eq!(reader.get(new.key(), at(6)).await.record, Some(old), "old, not wrong");
+}
+
+#[tokio::test]
 async fn holders_that_are_gone_cost_no_record() {
     let mut cluster = Cluster::of(6).await;
     cluster.introduce().await;
@@ -204,6 +240,26 @@ async fn holders_that_are_gone_cost_no_record() {
     assert_eq!(client.get(record.key(), at(5)).await.record, Some(record.clone()));
     let stored = cluster.peers[0].put(&record, holders).await;
     assert_eq!((stored.stored, stored.offered), (vec![last], 6), "the dead are reported, not waited for");
+}
+
+#[tokio::test]
+async fn a_node_that_comes_back_at_another_address_is_reached_and_one_that_left_is_forgotten() {
+    let mut cluster = Cluster::of(4).await;
+    cluster.introduce().await;
+    let record = cluster.record(1, 5);
+    cluster.peers[0].put(&record, cluster.holders(record.key())).await;
+    cluster.peers.truncate(2);
+    let back = cluster.spawn(3, Mode::Server).await;
+    cluster.peers.push(back);
+    cluster.introduce().await;
+    let mut table = cluster.peers[0].run(|swarm, _| swarm.behaviour_mut().table()).await;
+    table.sort_unstable();
+    let mut others = vec![cluster.peers[1].id, cluster.peers[2].id];
+    others.sort_unstable();
+    assert_eq!(table, others);
+    let stored = cluster.peers[0].put(&record, cluster.holders(record.key())).await;
+    assert!(stored.everywhere() && stored.offered == 3, "{stored:?}");
+    assert_eq!(cluster.peers[2].stats().stored, 1);
 }
 
 #[tokio::test]

@@ -5,9 +5,10 @@ use libp2p::core::Transport;
 use libp2p::core::transport::MemoryTransport;
 use libp2p::core::upgrade::Version as Upgrade;
 use libp2p::identity::Keypair;
-use libp2p::kad::{Event, PutRecordError, QueryId, QueryResult};
-use libp2p::swarm::SwarmEvent;
-use libp2p::{Multiaddr, PeerId, SwarmBuilder, noise, yamux};
+use libp2p::kad::store::{MemoryStore, RecordStore};
+use libp2p::kad::{self, Event, PutRecordError, QueryId, QueryResult, Record, RecordKey};
+use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, SwarmBuilder, noise, yamux};
 use rafka_dht::store::Stats;
 use rafka_dht::{
     Behaviour, Clock, Found, Key, Lookup, Mode, Queries, SignedRecord, Stored, Verifier, Version, behaviour,
@@ -29,29 +30,9 @@ pub(crate) struct Peer {
 
 impl Peer {
     pub(crate) async fn spawn(number: u64, mode: Mode, verifier: Verifier, clock: Clock) -> Self {
-        let mut seed = [3; 32];
-        seed[..8].copy_from_slice(&number.to_be_bytes());
-        let key = Keypair::ed25519_from_bytes(seed).expect("32 bytes");
-        let id = key.public().to_peer_id();
-        let queries = Queries::new(id, verifier.clone());
-        let mut swarm = SwarmBuilder::with_existing_identity(key)
-            .with_tokio()
-            .with_other_transport(|key| {
-                MemoryTransport::default()
-                    .upgrade(Upgrade::V1)
-                    .authenticate(noise::Config::new(key).expect("a key"))
-                    .multiplex(yamux::Config::default())
-            })
-            .expect("infallible")
-            .with_behaviour(|_| behaviour(id, verifier, mode, clock))
-            .expect("infallible")
-            .build();
-        swarm.listen_on("/memory/0".parse().expect("legal")).expect("memory is free");
-        let address = loop {
-            if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
-                break address;
-            }
-        };
+        let (mut swarm, id) = swarm_of(number, |id| behaviour(id, verifier.clone(), mode, clock));
+        let queries = Queries::new(id, verifier);
+        let address = listen(&mut swarm).await;
         let (commands, orders) = mpsc::unbounded_channel();
         let (stats_out, stats) = watch::channel(Stats::default());
         let (ended_out, ended) = watch::channel(Vec::new());
@@ -113,6 +94,56 @@ impl Peer {
 impl Lookup for Peer {
     async fn get(&self, key: Key, min: Version) -> Found {
         Peer::get(self, &key, min).await
+    }
+}
+
+/// A server that answers every lookup of `key` with these bytes, and refers to `friends`. Not our store: libp2p's own.
+pub(crate) async fn liar(
+    number: u64,
+    protocol: StreamProtocol,
+    (key, bytes): (RecordKey, Vec<u8>),
+    friends: &[(PeerId, Vec<Multiaddr>)],
+) -> (PeerId, Vec<Multiaddr>) {
+    let (mut swarm, id) = swarm_of(number, |id| {
+        let mut kad = kad::Behaviour::with_config(id, MemoryStore::new(id), kad::Config::new(protocol));
+        kad.set_mode(Some(Mode::Server));
+        kad.store_mut().put(Record::new(key, bytes)).expect("room for one");
+        for (peer, addresses) in friends {
+            kad.add_address(peer, addresses[0].clone());
+        }
+        kad
+    });
+    let address = listen(&mut swarm).await;
+    tokio::spawn(swarm.for_each(|_| async {}));
+    (id, vec![address])
+}
+
+fn swarm_of<B: NetworkBehaviour>(number: u64, make: impl FnOnce(PeerId) -> B) -> (libp2p::Swarm<B>, PeerId) {
+    let mut seed = [3; 32];
+    seed[..8].copy_from_slice(&number.to_be_bytes());
+    let key = Keypair::ed25519_from_bytes(seed).expect("32 bytes");
+    let id = key.public().to_peer_id();
+    let swarm = SwarmBuilder::with_existing_identity(key)
+        .with_tokio()
+        .with_other_transport(|key| {
+            MemoryTransport::default()
+                .upgrade(Upgrade::V1)
+                .authenticate(noise::Config::new(key).expect("a key"))
+                .multiplex(yamux::Config::default())
+        })
+        .expect("infallible")
+        .with_behaviour(|_| make(id))
+        .expect("infallible")
+        .build();
+    (swarm, id)
+}
+
+async fn listen<B: NetworkBehaviour>(swarm: &mut libp2p::Swarm<B>) -> Multiaddr {
+    swarm.listen_on("/memory/0".parse().expect("legal")).expect("memory is free");
+    loop {
+        if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+            return address;
+        }
     }
 }
 
