@@ -150,3 +150,6 @@ impl From<FrameError> for io::Error {
         Self::new(kind, error)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,6 +35,7 @@ pub struct FrameReader<'a, T> {
     io: &'a mut T,
     caps: Caps,
     header_bytes: usize,
+    step: Duration,
     deadline: Instant,
     /// Bytes still to come before the deadline moves.
     step_left: usize,
@@ -46,13 +47,17 @@ impl<'a, T: AsyncRead + Unpin> FrameReader<'a, T> {
     /// # Errors
     /// As [`read_frame`].
     pub async fn new(io: &'a mut T, caps: Caps) -> io::Result<Self> {
+        Self::with_step(io, caps, Duration::from_millis(FRAME_STEP_MS_MAX)).await
+    }
+
+    pub(crate) async fn with_step(io: &'a mut T, caps: Caps, step: Duration) -> io::Result<Self> {
         let mut length = [0; 4];
         let got = io.read(&mut length).await?;
         if got == 0 {
             return Err(FrameError::Absent.into());
         }
-        let mut reader =
-            Self { io, caps, header_bytes: 0, deadline: next_deadline(), step_left: FRAME_READ_STEP_BYTES };
+        let deadline = Instant::now() + step;
+        let mut reader = Self { io, caps, header_bytes: 0, step, deadline, step_left: FRAME_READ_STEP_BYTES };
         reader.fill(&mut length[got..]).await?;
         reader.header_bytes = u32::from_be_bytes(length) as usize;
         caps.check_header(reader.header_bytes)?;
@@ -120,7 +125,7 @@ impl<'a, T: AsyncRead + Unpin> FrameReader<'a, T> {
 
     /// Begins the next step now; for a caller that kept the peer waiting between two calls.
     pub fn resume(&mut self) {
-        self.deadline = next_deadline();
+        self.deadline = Instant::now() + self.step;
         self.step_left = FRAME_READ_STEP_BYTES;
     }
 
@@ -142,8 +147,4 @@ impl<'a, T: AsyncRead + Unpin> FrameReader<'a, T> {
         }
         Ok(got)
     }
-}
-
-fn next_deadline() -> Instant {
-    Instant::now() + Duration::from_millis(FRAME_STEP_MS_MAX)
 }

@@ -17,11 +17,11 @@ use libp2p::{Multiaddr, PeerId};
 use rafka_broker::{ErrorCode, Failure};
 use rafka_model::ClusterId;
 use rafka_model::limits::{
-    EXCHANGE_MS_MAX, NODE_REQUEST_BYTES_MAX, NODE_REQUESTS_MAX, PEER_CALLS_MAX, PEER_STREAMS_MAX,
+    EXCHANGE_MS_MAX, NODE_REQUEST_BYTES_MAX, NODE_REQUESTS_MAX, PEER_CALLS_MAX, PEER_REQUESTS_MAX, PEER_STREAMS_MAX,
 };
 use tokio::sync::Semaphore;
 
-use super::call::{Call, Reply};
+use super::call::{Call, Reply, Waiting};
 use super::codec::{Codec, Request, RequestKind, Response, ResponseKind};
 use super::{Budget, CallError, Counters, Inbound, Responder};
 use crate::protocol::PROTOCOLS;
@@ -30,6 +30,9 @@ use crate::{Frame, Protocol};
 /// Calls to one peer and protocol that [`Behaviour::send`] lets through. Callers hold a permit of the
 /// [`Limiter`](super::Limiter), which is stricter; this is for those that do not, and leaves the peer as many streams.
 const PROTOCOL_CALLS_MAX: usize = PEER_STREAMS_MAX / 2;
+/// The same for all protocols together; the connection dies of 512 streams, both sides' and all behaviours'.
+const ALL_CALLS_MAX: usize = PEER_CALLS_MAX + PEER_CALLS_MAX / 8;
+const _: () = assert!(PEER_REQUESTS_MAX < PROTOCOL_CALLS_MAX && 2 * ALL_CALLS_MAX + 64 < 512);
 /// Bytes of the words for a failed dial.
 const DIAL_ERROR_BYTES_MAX: usize = 512;
 
@@ -75,8 +78,7 @@ pub struct Behaviour {
     /// By protocol; without a cluster there is only hello.
     exchanges: [Option<Exchange>; PROTOCOLS],
     calls: HashMap<(Protocol, OutboundRequestId), (PeerId, Arc<Call>)>,
-    /// Calls outstanding, by peer and protocol.
-    outstanding: HashMap<PeerId, [usize; PROTOCOLS]>,
+    waiting: HashMap<PeerId, Arc<Waiting>>,
     places: Arc<Semaphore>,
     counters: Arc<Counters>,
     actions: VecDeque<Action>,
@@ -114,7 +116,7 @@ impl Behaviour {
         Self {
             exchanges,
             calls: HashMap::new(),
-            outstanding: HashMap::new(),
+            waiting: HashMap::new(),
             places: Arc::new(Semaphore::new(config.requests_max.min(Semaphore::MAX_PERMITS))),
             counters: config.counters,
             actions: VecDeque::new(),
@@ -131,18 +133,15 @@ impl Behaviour {
     /// of the connection; errors come from [`NetworkBehaviour::poll`], and those found at once from here. Dropping the
     /// receiver of `reply` ends the call.
     pub fn send(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, protocol: Protocol, frame: Frame, reply: Reply) {
-        let call = Arc::new(Call::new(protocol, Arc::clone(&self.counters), reply));
-        if let Err(error) = frame.check(protocol.request_caps()) {
-            return call.complete(Err(CallError::TooLarge(error)));
-        }
-        let Some(exchange) = &mut self.exchanges[protocol as usize] else {
-            return call.complete(Err(CallError::Unsupported));
+        let waiting = Arc::clone(self.waiting.entry(peer).or_default());
+        let is_full = waiting.of(protocol) >= PROTOCOL_CALLS_MAX || waiting.all() >= ALL_CALLS_MAX;
+        let call = Arc::new(Call::new(protocol, waiting, Arc::clone(&self.counters), reply));
+        let exchange = match (frame.check(protocol.request_caps()), &mut self.exchanges[protocol as usize]) {
+            (Ok(()), Some(exchange)) if !is_full => exchange,
+            (Ok(()), Some(_)) => return self.refuse(peer, &call, CallError::Busy),
+            (Ok(()), None) => return self.refuse(peer, &call, CallError::Unsupported),
+            (Err(error), _) => return self.refuse(peer, &call, CallError::TooLarge(error)),
         };
-        let outstanding = self.outstanding.entry(peer).or_default();
-        if outstanding[protocol as usize] >= PROTOCOL_CALLS_MAX || outstanding.iter().sum::<usize>() >= PEER_CALLS_MAX {
-            return call.complete(Err(CallError::Busy));
-        }
-        outstanding[protocol as usize] += 1;
         let request = Request(RequestKind::Outbound(frame, Arc::clone(&call)));
         let id = exchange.send_request_with_addresses(&peer, request, addresses);
         self.calls.insert((protocol, id), (peer, call));
@@ -154,16 +153,22 @@ impl Behaviour {
         self.calls.len()
     }
 
+    fn refuse(&mut self, peer: PeerId, call: &Call, error: CallError) {
+        call.complete(Err(error));
+        self.forget_if_idle(peer);
+    }
+
     fn end_call(&mut self, protocol: Protocol, id: OutboundRequestId, error: Option<CallError>) {
         let Some((peer, call)) = self.calls.remove(&(protocol, id)) else { return };
-        if let Some(counts) = self.outstanding.get_mut(&peer) {
-            counts[protocol as usize] = counts[protocol as usize].saturating_sub(1);
-            if counts.iter().all(|count| *count == 0) {
-                self.outstanding.remove(&peer);
-            }
-        }
         if let Some(error) = error {
             call.complete(Err(error));
+        }
+        self.forget_if_idle(peer);
+    }
+
+    fn forget_if_idle(&mut self, peer: PeerId) {
+        if self.waiting.get(&peer).is_some_and(|waiting| waiting.all() == 0) {
+            self.waiting.remove(&peer);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 
@@ -10,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::counters::{Counters, Direction, Outcome};
 use crate::frame::FrameError;
+use crate::protocol::PROTOCOLS;
 use crate::{Frame, Protocol};
 
 /// Why a call brought no answer.
@@ -78,21 +80,39 @@ impl CallError {
 /// What the caller is told, by whoever knows first: the task of the connection, or the swarm's.
 pub(crate) type Reply = oneshot::Sender<Result<Frame, CallError>>;
 
+/// Calls to one peer whose callers wait, by protocol.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting([AtomicUsize; PROTOCOLS]);
+
+impl Waiting {
+    pub(crate) fn of(&self, protocol: Protocol) -> usize {
+        self.0[protocol as usize].load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn all(&self) -> usize {
+        self.0.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Call {
     protocol: Protocol,
+    waiting: Arc<Waiting>,
     counters: Arc<Counters>,
     reply: Mutex<Option<Reply>>,
 }
 
 impl Call {
-    pub(crate) fn new(protocol: Protocol, counters: Arc<Counters>, reply: Reply) -> Self {
-        Self { protocol, counters, reply: Mutex::new(Some(reply)) }
+    pub(crate) fn new(protocol: Protocol, waiting: Arc<Waiting>, counters: Arc<Counters>, reply: Reply) -> Self {
+        waiting.0[protocol as usize].fetch_add(1, Ordering::Relaxed);
+        Self { protocol, waiting, counters, reply: Mutex::new(Some(reply)) }
     }
 
     /// Tells the caller, once; later results are dropped.
     pub(crate) fn complete(&self, result: Result<Frame, CallError>) {
         let Some(reply) = self.reply().take() else { return };
+        // Before the caller knows: it may call again at once, and must find its place free.
+        self.waiting.0[self.protocol as usize].fetch_sub(1, Ordering::Relaxed);
         let outcome = match &result {
             _ if reply.is_closed() => Outcome::Cancelled,
             Ok(_) => Outcome::Answered,
