@@ -8,3 +8,6 @@ pub mod controller;
 pub mod datadir;
 pub mod image;
 pub mod logging;
+pub mod mesh;
+pub mod metrics;
+pub mod ops;

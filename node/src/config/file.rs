@@ -31,7 +31,7 @@ pub(super) fn parse(path: &Path, text: &str, problems: &mut Vec<Problem>) -> Res
             let error = error.without_snippet();
             let line = error.location().map_or(0, |location| location.line());
             let origin = Origin::File { path: path.to_owned(), line };
-            Err(Problem::new("", Some(origin), error.to_string()))
+            Err(Problem::new("", Some(origin), error.to_string()).hint("`rafka config default` prints a whole file"))
         }
     }
 }

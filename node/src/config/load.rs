@@ -197,21 +197,22 @@ fn read_file(sources: &Sources<'_>) -> Result<Option<(PathBuf, String)>, Problem
         (None, None) => None,
     };
     if let Some((path, origin)) = named {
-        let text = sources.files.read(&path).map_err(|error| unreadable(&path, &error, origin))?;
+        let text = sources.files.read(&path).map_err(|error| unreadable(&path, &error, Some(origin)))?;
         return Ok(Some((path, text)));
     }
     for path in &sources.directories.search {
         match sources.files.read(path) {
             Ok(text) => return Ok(Some((path.clone(), text))),
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
-            Err(error) => return Err(unreadable(path, &error, Origin::Default)),
+            Err(error) => return Err(unreadable(path, &error, None)),
         }
     }
     Ok(None)
 }
 
-fn unreadable(path: &Path, error: &io::Error, origin: Origin) -> Problem {
-    Problem::new("", Some(origin), format!("cannot read {}: {error}", path.display()))
+fn unreadable(path: &Path, error: &io::Error, origin: Option<Origin>) -> Problem {
+    Problem::new("", origin, format!("cannot read {}: {error}", path.display()))
+        .hint("name another file, or make this one readable text")
 }
 
 /// `RAFKA_<SECTION>__<KEY>`, and the same with `_FILE` for a value that a file holds. Empty means not set.
@@ -237,7 +238,7 @@ fn from_environment(sources: &Sources<'_>, problems: &mut Vec<Problem>) -> Vec<F
                     value: Value::One(text.trim_end_matches(['\n', '\r']).to_owned()),
                     origin: Origin::VariableFile { variable: variable.clone(), path: value.into() },
                 })
-                .map_err(|error| unreadable(Path::new(value), &error, Origin::Variable(variable.clone()))),
+                .map_err(|error| unreadable(Path::new(value), &error, Some(Origin::Variable(variable.clone())))),
             (Err(problem), None) => Err(problem),
         };
         all.extend(noted(found, problems));

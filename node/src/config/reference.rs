@@ -6,6 +6,8 @@ use super::key::{Key, Kind, Preset};
 use super::sections::SECTIONS;
 use super::value::Value;
 
+const COLUMNS: usize = 110;
+
 /// The default configuration as YAML, with the documentation of every key as comments. Keys without a fixed default
 /// are commented out.
 #[must_use]
@@ -20,7 +22,8 @@ pub fn default_yaml() -> String {
         let _ = writeln!(out, "\n{}\n{}:", comment("", section.about), section.name);
         for (i, key) in section.keys.iter().enumerate() {
             let gap = if i == 0 { "" } else { "\n" };
-            let _ = write!(out, "{gap}{}\n  # {}\n{}", comment("  ", &key.doc), legal(key), assignment(key));
+            let _ =
+                write!(out, "{gap}{}\n{}\n{}", comment("  ", &key.doc), comment("  ", &legal(key)), assignment(key));
         }
     }
     out
@@ -41,9 +44,22 @@ fn assignment(key: &Key) -> String {
     }
 }
 
+/// `doc` as comment lines of at most [`COLUMNS`] columns.
 fn comment(indent: &str, doc: &str) -> String {
-    let lines: Vec<String> = lines(doc).map(|line| format!("{indent}# {line}")).collect();
-    lines.join("\n")
+    let mut out = Vec::new();
+    for line in lines(doc) {
+        let mut current = format!("{indent}#");
+        for word in line.split_whitespace() {
+            let columns = current.chars().count() + 1 + word.chars().count();
+            if columns > COLUMNS && current.len() > indent.len() + 1 {
+                out.push(std::mem::replace(&mut current, format!("{indent}#")));
+            }
+            current.push(' ');
+            current.push_str(word);
+        }
+        out.push(current);
+    }
+    out.join("\n")
 }
 
 fn lines(doc: &str) -> impl Iterator<Item = &str> {

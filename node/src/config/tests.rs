@@ -170,7 +170,7 @@ fn text_that_is_no_configuration_is_an_error_with_its_line() {
     ] {
         let error = Given::default().file("first.yaml", text).refused();
         assert!(error.starts_with(&format!("first.yaml:{line}: ")), "{text:?}: {error}");
-        assert_eq!(error.lines().count(), 1, "{error}");
+        assert_eq!(error.lines().count(), 2, "what is wrong, and a hint: {error}");
     }
     for empty in ["", "\n# nothing\n", "node:\n", "node:\n  rack:\n", "mesh:\n  bootstrap: ~\n"] {
         assert_eq!(Given::default().file("first.yaml", empty).loaded().config, Given::default().loaded().config);
@@ -292,6 +292,31 @@ fn every_key_is_documented_and_its_default_legal() {
     assert_eq!((config.log.flush_ms, config.log.flush_bytes), (FLUSH_DIRTY_MS_MAX, FLUSH_DIRTY_BYTES_MAX));
     assert_eq!(config.log.flushes_per_second, FLUSHES_PER_SECOND_MAX);
     assert!(config.topic.configs.is_empty());
+}
+
+#[test]
+fn damaged_and_unreadable_files_are_named() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("rafka.yaml");
+    let read = |given: Option<&Path>, search: &Path| {
+        let directories = Directories { data: "/data".into(), search: vec![search.to_owned()] };
+        let (flags, set, environment) = (Vec::new(), Vec::new(), Vec::new());
+        let file = given.map(Path::to_owned);
+        load(&Sources { flags, set, file, environment, directories, files: &HostFiles })
+            .map_err(|error| error.to_string())
+    };
+    assert!(read(None, &path).expect("a file of the list may be missing").file.is_none());
+    for (content, expected) in [
+        (vec![0xff, 0xfe, 0x00], "valid UTF-8"),
+        (b"node:\n  rack: \"r1\nmesh".to_vec(), "hint:"),
+        (vec![b'#'; rafka_model::limits::CONFIG_FILE_BYTES_MAX + 1], "over 1048576 bytes"),
+    ] {
+        std::fs::write(&path, content).expect("writes");
+        let error = read(None, &path).expect_err("refused");
+        assert!(error.contains("rafka.yaml") && error.contains(expected), "{error}");
+    }
+    let error = read(Some(directory.path()), &path).expect_err("refused");
+    assert!(error.starts_with("--config: cannot read"), "{error}");
 }
 
 #[test]
