@@ -89,6 +89,8 @@ pub const PEER_STREAMS_MAX: usize = 256;
 pub const NODE_REQUESTS_MAX: usize = 4096;
 /// Bytes of request bodies held by a node at once.
 pub const NODE_REQUEST_BYTES_MAX: usize = 512 * MIB;
+/// The same for connections on which no request was granted yet: they may be a stranger's.
+pub const STRANGER_REQUEST_BYTES_MAX: usize = 96 * MIB;
 /// Longest exchange of a request-response protocol.
 pub const EXCHANGE_MS_MAX: u64 = 60_000;
 /// Deadline of a control request when the caller names none.
@@ -280,6 +282,7 @@ const _: () = {
     assert!(RESOLVE_SUBJECTS_MAX * DHT_RECORD_BYTES_MAX * 3 / 2 < CONTROL_HEADER_BYTES_MAX);
     assert!(REQUEST_PARTITIONS_MAX * 64 < REQUEST_HEADER_BYTES_MAX);
     assert!(FRAME_BODY_BYTES_MAX < NODE_REQUEST_BYTES_MAX);
+    assert!(FRAME_BODY_BYTES_MAX + FRAME_HEADER_BYTES_MAX < STRANGER_REQUEST_BYTES_MAX);
     assert!(OPS_REQUEST_MS_MAX < OPS_IDLE_MS_MAX, "an answer comes before its connection is closed");
     assert!(ENTRY_BYTES_MAX <= METADATA_RECENT_BYTES_MAX && ENTRY_BYTES_MAX <= METADATA_CACHE_BYTES);
     assert!(RAFT_HEARTBEAT_MS * 3 < RAFT_ELECTION_MS_MIN, "an election needs more than a lost heartbeat or two");

@@ -1,4 +1,4 @@
 //! Generated from `proto/*.proto`; private, so that wire types never leave this crate.
-#![allow(missing_docs, unreachable_pub, clippy::pedantic, reason = "generated code")]
+#![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
 
 include!(concat!(env!("OUT_DIR"), "/rafka.v1.rs"));

@@ -77,6 +77,12 @@ pub fn encode_failure(failure: &Failure) -> Frame {
     header_only(&proto::Refusal { failure: Some(failure_to_wire(failure)) })
 }
 
+/// True for what [`encode_failure`] made: other replies never begin with the last field.
+pub(crate) fn is_failure(frame: &Frame) -> bool {
+    const FIELD_15_MESSAGE: u8 = 15 << 3 | 2;
+    frame.header().first() == Some(&FIELD_15_MESSAGE)
+}
+
 /// A frame without a body.
 pub(crate) fn header_only(message: &impl Message) -> Frame {
     Frame::new(message.encode_to_vec().into(), Bytes::new())

@@ -18,11 +18,13 @@ use rafka_broker::{ErrorCode, Failure};
 use rafka_model::ClusterId;
 use rafka_model::limits::{
     EXCHANGE_MS_MAX, NODE_REQUEST_BYTES_MAX, NODE_REQUESTS_MAX, PEER_CALLS_MAX, PEER_REQUESTS_MAX, PEER_STREAMS_MAX,
+    STRANGER_REQUEST_BYTES_MAX,
 };
 use tokio::sync::Semaphore;
 
 use super::call::{Call, Reply, Waiting};
 use super::codec::{Codec, Request, RequestKind, Response, ResponseKind};
+use super::responder::Claim;
 use super::{Budget, CallError, Counters, Inbound, Responder};
 use crate::protocol::PROTOCOLS;
 use crate::{Frame, Protocol};
@@ -57,6 +59,8 @@ pub struct Config {
     pub requests_max: usize,
     /// Bytes that requests being served may hold.
     pub budget: Budget,
+    /// The same for requests on connections where none of the protocol was granted yet.
+    pub strangers: Budget,
     /// Where calls are counted.
     pub counters: Arc<Counters>,
 }
@@ -68,6 +72,7 @@ impl Default for Config {
             exchange: Duration::from_millis(EXCHANGE_MS_MAX),
             requests_max: NODE_REQUESTS_MAX,
             budget: Budget::new(NODE_REQUEST_BYTES_MAX),
+            strangers: Budget::new(STRANGER_REQUEST_BYTES_MAX),
             counters: Arc::default(),
         }
     }
@@ -110,7 +115,7 @@ impl Behaviour {
                 None if protocol == Protocol::Hello => Protocol::hello_name(),
                 None => return None,
             };
-            let codec = Codec::new(protocol, config.budget.clone(), Arc::clone(&config.counters));
+            let codec = Codec::new(protocol, &config);
             Some(Exchange::with_codec(codec, [(name, support.clone())], settings.clone()))
         });
         Self {
@@ -179,19 +184,19 @@ impl Behaviour {
         request: Request,
         channel: ResponseChannel<Response>,
     ) {
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        let counters = Arc::clone(&self.counters);
-        let (frame, refusal, place, bytes) = match (request.0, place) {
-            (RequestKind::Inbound(frame, bytes), Ok(place)) => (frame, None, Some(place), Some(bytes)),
+        let (frame, refusal, claim) = match (request.0, Arc::clone(&self.places).try_acquire_owned()) {
+            (RequestKind::Inbound(frame, bytes, trust), Ok(place)) => {
+                (frame, None, Some(Claim { _place: place, _bytes: bytes, trust }))
+            }
             (RequestKind::Inbound(..), Err(_)) => {
                 let busy = Failure::new(ErrorCode::Busy, "the node serves as many requests as it may");
-                (Frame::default(), Some(busy), None, None)
+                (Frame::default(), Some(busy), None)
             }
-            (RequestKind::Refused(failure), _) => (Frame::default(), Some(failure), None, None),
+            (RequestKind::Refused(failure), _) => (Frame::default(), Some(failure), None),
             // Only codecs make inbound requests.
             (RequestKind::Outbound(..), _) => return,
         };
-        let (respond, answer) = Responder::new(protocol, counters, place, bytes);
+        let (respond, answer) = Responder::new(protocol, Arc::clone(&self.counters), claim);
         let response = Response(ResponseKind::Outbound(answer));
         let exchange = self.exchanges[protocol as usize].as_mut();
         if exchange.is_none_or(|exchange| exchange.send_response(channel, response).is_err()) {

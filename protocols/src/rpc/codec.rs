@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,7 +16,7 @@ use tokio::time::timeout;
 
 use super::call::{Call, CallError};
 use super::counters::{Counters, Direction, Outcome};
-use super::{Budget, Reservation};
+use super::{Budget, Config, Reservation};
 use crate::frame::{FrameError, FrameReader, read_frame, write_frame};
 use crate::{Frame, Protocol};
 
@@ -33,7 +34,7 @@ pub(crate) enum RequestKind {
     /// To a peer.
     Outbound(Frame, Arc<Call>),
     /// From a peer.
-    Inbound(Frame, Reservation),
+    Inbound(Frame, Reservation, Trust),
     /// From a peer, but there was no room to take it.
     Refused(Failure),
 }
@@ -50,19 +51,48 @@ pub(crate) enum ResponseKind {
     Delivered,
 }
 
+/// Set once a request of the protocol was granted on a connection: its peer is one that the node answers.
+pub(crate) type Trust = Arc<AtomicBool>;
+
 /// Reads and writes frames of one protocol.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Codec {
     protocol: Protocol,
     budget: Budget,
+    /// The budget until there is trust, so that strangers can only be in one another's way.
+    strangers: Budget,
     counters: Arc<Counters>,
+    /// None in the behaviour's codec.
+    trust: Option<Trust>,
     /// Set in the clone that writes a request: the same clone reads the answer.
     call: Option<Arc<Call>>,
 }
 
+impl Clone for Codec {
+    /// Request-response clones the behaviour's codec for each connection, and that clone for each substream; the
+    /// substreams of a connection share its trust.
+    fn clone(&self) -> Self {
+        Self {
+            protocol: self.protocol,
+            budget: self.budget.clone(),
+            strangers: self.strangers.clone(),
+            counters: Arc::clone(&self.counters),
+            trust: Some(self.trust.clone().unwrap_or_default()),
+            call: self.call.clone(),
+        }
+    }
+}
+
 impl Codec {
-    pub(crate) fn new(protocol: Protocol, budget: Budget, counters: Arc<Counters>) -> Self {
-        Self { protocol, budget, counters, call: None }
+    pub(crate) fn new(protocol: Protocol, config: &Config) -> Self {
+        Self {
+            protocol,
+            budget: config.budget.clone(),
+            strangers: config.strangers.clone(),
+            counters: Arc::clone(&config.counters),
+            trust: None,
+            call: None,
+        }
     }
 
     async fn read_inbound<T: AsyncRead + Unpin>(&self, io: &mut T) -> io::Result<RequestKind> {
@@ -78,7 +108,7 @@ impl Codec {
         reader.end().await?;
         self.counters.received(self.protocol, LENGTHS_BYTES + header.len() + body.len());
         Ok(match held {
-            Some(held) => RequestKind::Inbound(Frame::new(header, body), held),
+            Some(held) => RequestKind::Inbound(Frame::new(header, body), held, self.trust.clone().unwrap_or_default()),
             None => RequestKind::Refused(Failure::new(ErrorCode::Busy, "the node holds as many requests as it may")),
         })
     }
@@ -93,7 +123,9 @@ impl Codec {
         held: &mut Option<Reservation>,
     ) -> io::Result<Bytes> {
         if let (Some(reservation), true) = (held.as_mut(), bytes > free) {
-            let room = timeout(Duration::from_millis(REQUEST_ROOM_MS_MAX), self.budget.reserve(bytes)).await;
+            let is_trusted = self.trust.as_ref().is_some_and(|trust| trust.load(Ordering::Relaxed));
+            let budget = if is_trusted { &self.budget } else { &self.strangers };
+            let room = timeout(Duration::from_millis(REQUEST_ROOM_MS_MAX), budget.reserve(bytes)).await;
             match room.ok().flatten() {
                 Some(more) => reservation.merge(more),
                 None => *held = None,

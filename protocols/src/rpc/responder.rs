@@ -2,14 +2,16 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use libp2p::PeerId;
 use rafka_broker::{ErrorCode, Failure};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Reservation;
+use super::codec::Trust;
 use super::counters::{Counters, Direction, Outcome};
-use crate::wire::encode_failure;
+use crate::wire::{encode_failure, is_failure};
 use crate::{Frame, Protocol};
 
 /// A request from a peer.
@@ -34,19 +36,26 @@ pub struct Responder {
     reply: Option<oneshot::Sender<Frame>>,
     protocol: Protocol,
     counters: Arc<Counters>,
-    _place: Option<OwnedSemaphorePermit>,
-    _bytes: Option<Reservation>,
+    claim: Option<Claim>,
+}
+
+/// What a request that is being served has of the node.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(crate) _place: OwnedSemaphorePermit,
+    pub(crate) _bytes: Reservation,
+    /// Of the connection that it came on.
+    pub(crate) trust: Trust,
 }
 
 impl Responder {
     pub(crate) fn new(
         protocol: Protocol,
         counters: Arc<Counters>,
-        place: Option<OwnedSemaphorePermit>,
-        bytes: Option<Reservation>,
+        claim: Option<Claim>,
     ) -> (Self, oneshot::Receiver<Frame>) {
         let (reply, answer) = oneshot::channel();
-        (Self { reply: Some(reply), protocol, counters, _place: place, _bytes: bytes }, answer)
+        (Self { reply: Some(reply), protocol, counters, claim }, answer)
     }
 
     /// Answers. A frame that the peer would refuse for its size becomes a failure that says so.
@@ -75,7 +84,13 @@ impl Responder {
             Err(error) => Err(Failure::new(ErrorCode::InvalidRequest, format!("the answer is too large: {error}"))),
         });
         let (frame, outcome) = match answer {
-            Ok(frame) => (frame, Outcome::Answered),
+            Ok(frame) if is_failure(&frame) => (frame, Outcome::Refused),
+            Ok(frame) => {
+                if let Some(claim) = &self.claim {
+                    claim.trust.store(true, Ordering::Relaxed);
+                }
+                (frame, Outcome::Answered)
+            }
             Err(failure) if failure.code == ErrorCode::Busy => (encode_failure(&failure), Outcome::Busy),
             Err(failure) => (encode_failure(&failure), Outcome::Refused),
         };

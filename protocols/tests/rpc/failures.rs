@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use libp2p::PeerId;
 use libp2p::multiaddr::Protocol as Part;
-use rafka_broker::ErrorCode;
+use rafka_broker::{ErrorCode, Failure};
 use rafka_model::ClusterId;
 use rafka_protocols::rpc::{Budget, CallError, Config, Direction, Outcome};
 use rafka_protocols::{Frame, FrameError, Protocol, fetch};
@@ -124,7 +124,7 @@ async fn requests_over_what_a_node_serves_are_answered_busy() {
 async fn bodies_wait_for_room_and_are_answered_busy_without() {
     let asker = Peer::member().await;
     let budget = Budget::new(1 << 20);
-    let config = Config { budget: budget.clone(), ..Config::default() };
+    let config = Config { budget: budget.clone(), strangers: budget.clone(), ..Config::default() };
     let mut asked = Peer::start(Some(&CLUSTER), config).await;
     let first = asker.begin(&asked, Protocol::Produce, frame(900_000));
     let held = asked.next().await;
@@ -151,4 +151,30 @@ async fn a_swarm_that_ends_completes_its_calls() {
     let _parked = asked.next().await;
     drop(asker);
     assert!(soon(answer).await.is_err(), "the sender is gone with the swarm");
+}
+
+#[tokio::test]
+async fn strangers_share_a_smaller_budget_until_they_are_answered() {
+    let (asker, other) = (Peer::member().await, Peer::member().await);
+    let (budget, strangers) = (Budget::new(4 << 20), Budget::new(1 << 20));
+    let config = Config { budget: budget.clone(), strangers: strangers.clone(), ..Config::default() };
+    let mut asked = Peer::start(Some(&CLUSTER), config).await;
+    let first = asker.begin(&asked, Protocol::Produce, frame(900_000));
+    let held = asked.next().await;
+    assert_eq!((strangers.used(), budget.used()), (900_000, 0));
+    held.respond.respond(Ok(fetch::encode_reply(&Err(Failure::new(ErrorCode::ClusterAuthorizationFailed, "who?")))));
+    assert_eq!(failure_in(soon(first).await.expect("completed")), ErrorCode::ClusterAuthorizationFailed);
+    // A refusal, even one inside an answer, makes no friends.
+    let second = asker.begin(&asked, Protocol::Produce, frame(900_000));
+    let held = asked.next().await;
+    assert_eq!((strangers.used(), budget.used()), (900_000, 0));
+    held.respond.respond(Ok(Frame::default()));
+    assert!(soon(second).await.expect("completed").is_ok());
+    let _third = asker.begin(&asked, Protocol::Produce, frame(3 << 20));
+    let _held = asked.next().await;
+    assert_eq!((strangers.used(), budget.used()), (0, 3 << 20));
+    // Another connection begins anew.
+    let _fourth = other.begin(&asked, Protocol::Produce, frame(900_000));
+    let _held = asked.next().await;
+    assert_eq!(strangers.used(), 900_000);
 }

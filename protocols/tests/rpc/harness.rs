@@ -24,6 +24,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 pub(crate) type Called = Result<Frame, CallError>;
 
+#[derive(Debug)]
 enum Command {
     Call(PeerId, Vec<Multiaddr>, Protocol, Frame, oneshot::Sender<Called>),
     /// Do nothing until the sender is dropped.
@@ -126,7 +127,7 @@ impl Peer {
     }
 
     fn command(&self, command: Command) {
-        self.commands.send(command).ok().expect("the task runs");
+        self.commands.send(command).expect("the task runs");
     }
 }
 
