@@ -4,8 +4,10 @@
 //! the operating system, which survives the death of the process. So after `kill -9` only what follows the last checkpoint
 //! is scanned, however long ago the last sync was.
 //!
-//! The file has two slots, a page apart, written in turn: one is always whole. A slot needs no sync to be true, because it
-//! only claims what was done before; where a claim must be taken back (truncation), both are rewritten and synced first.
+//! The file has two slots, a page apart. The *rolling* one is rewritten every few seconds without a sync: it only claims
+//! what was done before, so it is true whenever it is whole. The *anchor* is written only while the other is known to be
+//! synced, so that one of them is always whole. Where a claim must be taken back (truncation), or made for good (the log's
+//! start), both are rewritten and synced before anything else happens.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,9 +19,10 @@ use crate::error::StorageError;
 
 const FILE: &str = "recovery-point";
 const MAGIC: [u8; 8] = *b"RFKPNT01";
-const SLOT_BYTES: usize = 8 + 8 + 8 + 8 + 2 * POINT_BYTES + 4;
+const SLOT_BYTES: usize = 8 + 8 + 8 + 8 + 8 + 2 * POINT_BYTES + 4;
 const POINT_BYTES: usize = 8 + 8 + 8 + 4 + 8;
-const SLOT_DISTANCE: u64 = 4096;
+const ANCHOR_AT: u64 = 0;
+const ROLLING_AT: u64 = 4096;
 
 /// A place between two batches.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -41,6 +44,8 @@ pub(crate) struct Checkpoint {
     /// Counts the writes of the file.
     pub(crate) sequence: u64,
     pub(crate) log_start: Offset,
+    /// All segments are being removed, to begin anew at `log_start`.
+    pub(crate) restarting: bool,
     /// When the segment of `written` was begun.
     pub(crate) segment_created: Timestamp,
     pub(crate) written: Point,
@@ -54,7 +59,11 @@ pub(crate) enum Loaded {
     Missing,
     /// Both slots are unreadable: nothing is known.
     Damaged,
-    Known(Checkpoint),
+    Known {
+        checkpoint: Checkpoint,
+        /// The anchor knows the log's start too, so that no crash brings another one back.
+        settled: bool,
+    },
 }
 
 impl Checkpoint {
@@ -64,22 +73,27 @@ impl Checkpoint {
 
     pub(crate) fn load(disk: &dyn Disk, dir: &Path) -> Result<Loaded, StorageError> {
         let path = Self::path(dir);
-        let mut bytes = [0; SLOT_DISTANCE as usize + SLOT_BYTES];
+        let mut bytes = [0; ROLLING_AT as usize + SLOT_BYTES];
         let read = match disk.open(&path).and_then(|file| file.read_at(&mut bytes, 0)) {
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Loaded::Missing),
             Err(error) => return Err(StorageError::new("read", &path, &error)),
         };
-        let slots = bytes[..read].chunks(SLOT_DISTANCE as usize).filter_map(Self::decode);
-        Ok(slots.max_by_key(|slot| slot.sequence).map_or(Loaded::Damaged, Loaded::Known))
+        let (anchor, rolling) = bytes[..read].split_at(read.min(ROLLING_AT as usize));
+        let (anchor, rolling) = (Self::decode(anchor), Self::decode(rolling));
+        let newest = [anchor, rolling].into_iter().flatten().max_by_key(|slot| slot.sequence);
+        Ok(newest.map_or(Loaded::Damaged, |checkpoint| Loaded::Known {
+            settled: !checkpoint.restarting && anchor.is_some_and(|anchor| anchor.log_start == checkpoint.log_start),
+            checkpoint,
+        }))
     }
 
-    /// Writes the next slot, without a sync.
+    /// Writes the rolling slot, without a sync.
     pub(crate) fn store(&mut self, disk: &dyn Disk, dir: &Path) -> Result<(), StorageError> {
         let path = Self::path(dir);
         self.sequence += 1;
         let slot = self.encode();
-        let written = disk.open(&path).and_then(|file| file.write_at(&[&slot], self.sequence % 2 * SLOT_DISTANCE));
+        let written = disk.open(&path).and_then(|file| file.write_at(&[&slot], ROLLING_AT));
         written.map_err(|error| StorageError::new("write", &path, &error))
     }
 
@@ -91,11 +105,14 @@ impl Checkpoint {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => disk.create(&path)?,
                 opened => opened?,
             };
-            for _ in 0..2 {
+            for slot in [ROLLING_AT, ANCHOR_AT] {
                 self.sequence += 1;
-                file.write_at(&[&self.encode()], self.sequence % 2 * SLOT_DISTANCE)?;
+                file.write_at(&[&self.encode()], slot)?;
+                if sync {
+                    file.sync_data()?;
+                }
             }
-            if sync { file.sync_data() } else { Ok(()) }
+            Ok(())
         };
         write().map_err(|error| StorageError::new("write", &path, &error))
     }
@@ -110,6 +127,7 @@ impl Checkpoint {
         put(&MAGIC);
         put(&self.sequence.to_be_bytes());
         put(&self.log_start.0.to_be_bytes());
+        put(&u64::from(self.restarting).to_be_bytes());
         put(&self.segment_created.0.to_be_bytes());
         for point in [&self.written, &self.flushed] {
             put(&point.offset.0.to_be_bytes());
@@ -135,7 +153,7 @@ impl Checkpoint {
             rest = tail;
             Some(u64::from_be_bytes(*word))
         };
-        let (sequence, log_start, created) = (word()?, word()?, word()?);
+        let (sequence, log_start, restarting, created) = (word()?, word()?, word()?, word()?);
         let point = |bytes: &[u8]| {
             let (offset, bytes) = bytes.split_first_chunk::<8>()?;
             let (segment, bytes) = bytes.split_first_chunk::<8>()?;
@@ -152,6 +170,7 @@ impl Checkpoint {
         Some(Self {
             sequence,
             log_start: Offset(log_start.cast_signed()),
+            restarting: restarting != 0,
             segment_created: Timestamp(created.cast_signed()),
             written: point(rest)?,
             flushed: point(rest.get(POINT_BYTES..)?)?,
@@ -171,17 +190,21 @@ mod tests {
         assert_eq!(Checkpoint::load(&disk, dir), Ok(Loaded::Missing));
         let mut checkpoint = Checkpoint { log_start: Offset(3), ..Checkpoint::default() };
         checkpoint.store_both(&disk, dir, true).expect("stores");
+        let known = |checkpoint| Ok(Loaded::Known { checkpoint, settled: true });
+        let anchor = checkpoint;
         for end in 10..14 {
-            let older = checkpoint;
             checkpoint.written =
                 Point { offset: Offset(end), segment: Offset(2), position: 99, index_entries: 7, max_timestamp: -5 };
             checkpoint.store(&disk, dir).expect("stores");
-            assert_eq!(Checkpoint::load(&disk, dir), Ok(Loaded::Known(checkpoint)));
-            let at = checkpoint.sequence % 2 * SLOT_DISTANCE + 40;
+            assert_eq!(Checkpoint::load(&disk, dir), known(checkpoint));
+            let at = ROLLING_AT + 40;
             disk.flip(&Checkpoint::path(dir), at, 4).expect("flips");
-            assert_eq!(Checkpoint::load(&disk, dir), Ok(Loaded::Known(older)), "a torn slot leaves the other");
+            assert_eq!(Checkpoint::load(&disk, dir), known(anchor), "a torn slot leaves the other");
             disk.flip(&Checkpoint::path(dir), at, 4).expect("flips");
         }
+        checkpoint.log_start = Offset(4);
+        checkpoint.store(&disk, dir).expect("stores");
+        assert_eq!(Checkpoint::load(&disk, dir), Ok(Loaded::Known { checkpoint, settled: false }));
         disk.put(&Checkpoint::path(dir), &[7; 5000]);
         assert_eq!(Checkpoint::load(&disk, dir), Ok(Loaded::Damaged));
     }

@@ -54,9 +54,7 @@ pub enum LogError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// Data that had been safe is damaged, and opening the log would have to drop what follows it. Nothing was changed.
-    #[error(
-        "{0}; nothing was changed: restore the file, or open the log as after a power loss to drop everything from there"
-    )]
+    #[error("{0}; nothing was changed: restore the file, or salvage the log, which drops everything from there")]
     Corrupt(#[from] Corruption),
     /// An earlier sync failed: what the disk holds is unknown until the log is opened again.
     #[error("an earlier sync of {} failed; restart the node after checking the disk", dir.display())]

@@ -172,6 +172,23 @@ impl Index {
         state.first_recent = state.saved;
     }
 
+    /// Cuts the files to `entries` entries, durably. Where batches are dropped this must come before others are
+    /// appended: later, an entry of the one could be taken for an entry of the other.
+    pub(crate) fn forget_behind(&self, disk: &dyn Disk, entries: u32) -> io::Result<()> {
+        for (path, entry_bytes) in [(&self.offsets, OFFSET_ENTRY_BYTES), (&self.times, TIME_ENTRY_BYTES)] {
+            let kept = u64::from(entries) * entry_bytes as u64;
+            match disk.open(path) {
+                Ok(file) if file.len()? > kept => {
+                    file.truncate(kept)?;
+                    file.sync_data()?;
+                }
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     fn cut_files(&self, disk: &dyn Disk, entries: u32) -> io::Result<()> {
         disk.open(&self.offsets)?.truncate(u64::from(entries) * OFFSET_ENTRY_BYTES as u64)?;
         disk.open(&self.times)?.truncate(u64::from(entries) * TIME_ENTRY_BYTES as u64)
@@ -246,8 +263,11 @@ impl Index {
             entries.push(end.ok_or(io::ErrorKind::InvalidData)?);
         }
         let (offsets, times) = encode(self.base, 0, &entries);
-        disk.create(&self.offsets)?.write_at(&[&offsets], 0)?;
-        disk.create(&self.times)?.write_at(&[&times], 0)?;
+        for (path, bytes) in [(&self.offsets, offsets), (&self.times, times)] {
+            let file = disk.create(path)?;
+            file.write_at(&[&bytes], 0)?;
+            file.sync_data()?;
+        }
         state.saved = u32::try_from(entries.len()).unwrap_or(u32::MAX);
         (state.first_recent, state.recent) = (state.saved, Vec::new());
         state.health = Health::Good;

@@ -53,6 +53,8 @@ pub struct PartitionLog {
     /// Time of the first append after the last flush began.
     dirty_since: Option<Timestamp>,
     checkpoint: Checkpoint,
+    /// The names in the directory have been synced since the log was opened.
+    names_synced: bool,
     /// The epoch cache's file is behind the cache.
     epochs_unsaved: bool,
     /// Files of removed segments, and when to delete them.
@@ -136,6 +138,7 @@ impl PartitionLog {
             unflushed,
             dirty_since: None,
             checkpoint,
+            names_synced: false,
             epochs_unsaved,
             doomed: VecDeque::new(),
         }
@@ -408,7 +411,19 @@ impl PartitionLog {
         }
         self.flush()?;
         if self.update_checkpoint()? {
-            self.checkpoint.store_both(&*self.shared.disk, &self.shared.dir, true)?;
+            self.store_checkpoint()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the checkpoint durably, its name too.
+    fn store_checkpoint(&mut self) -> Result<(), StorageError> {
+        let shared = &self.shared;
+        self.checkpoint.store_both(&*shared.disk, &shared.dir, true)?;
+        if !self.names_synced {
+            let synced = shared.disk.sync_dir(&shared.dir);
+            synced.map_err(|error| StorageError::new("sync", &shared.dir, &error))?;
+            self.names_synced = true;
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use rafka_model::{BatchError, BatchHeader, LeaderEpoch, Offset, RecordBatch, Tim
 
 use crate::error::ReadError;
 use crate::segment::Segment;
-use crate::shared::{Fault, Place, Shared, Until, header_at};
+use crate::shared::{Fault, Place, Shared, Until, check_at, header_at};
 use crate::walk::Walk;
 
 /// Headers are read in steps of this while looking for a time.
@@ -192,6 +192,10 @@ impl LogReader {
                 header => header?,
             };
             let total = header.total_bytes();
+            if is_first && header.next_offset() > limits.below {
+                // Rightly so, or its header is damaged.
+                self.verify(walk, place, &header)?;
+            }
             let fits = taken + total <= limits.max_bytes || (is_first && limits.at_least_one);
             if header.next_offset() > limits.below || !fits || (!is_first && !walk.holds(place.position, total)) {
                 break;
@@ -208,7 +212,7 @@ impl LogReader {
 
     fn verify(&self, walk: &mut Walk<'_>, place: Place, header: &BatchHeader) -> Result<(), Fault> {
         let bad = |reason| Fault::Bad { position: place.position, offset: place.base, reason };
-        walk.check(place.position, header)?.map_err(bad)?;
+        check_at(walk, place, header)?;
         // The epoch is outside the CRC; the cache knows what it was.
         let epoch = self.shared.epochs.read().at(header.base_offset);
         if epoch.is_some_and(|(epoch, _)| epoch != header.leader_epoch) {
@@ -224,8 +228,7 @@ impl LogReader {
         time: Timestamp,
         below: Offset,
     ) -> Result<Option<(Offset, Timestamp)>, Fault> {
-        let file =
-            self.shared.file(segment).map_err(|error| Fault::Io(std::io::Error::new(error.kind, error.reason)))?;
+        let file = self.shared.file(segment).map_err(Fault::from)?;
         let mut walk = Walk::new(&*file, segment.bytes(), SEARCH_STEP_BYTES);
         let mut place = self.shared.locate(&mut walk, segment, &*file, Until::Time(time.0))?;
         while place.position < walk.end() && place.base < below {
@@ -243,24 +246,50 @@ impl LogReader {
 
     /// The first record of the largest timestamp in `log start..below`, by looking at every batch.
     fn newest(&self, segment: &Arc<Segment>, below: Offset) -> Result<Option<(Offset, Timestamp)>, Fault> {
-        let file =
-            self.shared.file(segment).map_err(|error| Fault::Io(std::io::Error::new(error.kind, error.reason)))?;
+        let file = self.shared.file(segment).map_err(Fault::from)?;
+        let start = self.shared.start();
         let mut walk = Walk::new(&*file, segment.bytes(), SEARCH_STEP_BYTES);
         let mut place = Place { position: 0, base: segment.base, max_before: 0 };
+        let mut first: Option<(Offset, Timestamp)> = None;
         let mut best: Option<(Place, BatchHeader)> = None;
         while place.position < walk.end() {
             let header = header_at(&mut walk, place)?;
             if header.next_offset() > below {
                 break;
             }
-            let newer = best.is_none_or(|(_, best)| header.max_timestamp > best.max_timestamp);
-            if newer && header.base_offset >= self.shared.start() {
+            if header.base_offset < start && header.next_offset() > start {
+                first = self.newest_of(&mut walk, place, &header)?;
+            } else if header.base_offset >= start
+                && best.is_none_or(|(_, best)| header.max_timestamp > best.max_timestamp)
+            {
                 best = Some((place, header));
             }
             place = next(place, &header);
         }
-        let Some((place, header)) = best else { return Ok(None) };
-        self.record_at(&mut walk, place, &header, header.max_timestamp)
+        match best {
+            Some((place, header)) if first.is_none_or(|(_, time)| time < header.max_timestamp) => {
+                self.record_at(&mut walk, place, &header, header.max_timestamp)
+            }
+            _ => Ok(first),
+        }
+    }
+
+    /// The same of the batch in which the log starts.
+    fn newest_of(
+        &self,
+        walk: &mut Walk<'_>,
+        place: Place,
+        header: &BatchHeader,
+    ) -> Result<Option<(Offset, Timestamp)>, Fault> {
+        let bytes = Bytes::copy_from_slice(walk.window(place.position, header.total_bytes())?);
+        let Ok(records) = RecordBatch::parse(bytes).and_then(|batch| batch.records()) else { return Ok(None) };
+        let mut best: Option<(Offset, Timestamp)> = None;
+        for record in records.map_while(Result::ok).filter(|record| record.offset >= self.shared.start()) {
+            if best.is_none_or(|(_, time)| record.timestamp > time) {
+                best = Some((record.offset, record.timestamp));
+            }
+        }
+        Ok(best)
     }
 
     /// The first record of a batch of `time` or later. Records that cannot be decoded (the producer's bytes are kept as

@@ -115,14 +115,16 @@ impl Opener<'_> {
         let mut bases = self.survey()?;
         let loaded = Checkpoint::load(&*self.disk, self.dir)?;
         let known = match loaded {
-            Loaded::Known(checkpoint) => Some(checkpoint),
+            Loaded::Known { checkpoint, .. } => Some(checkpoint),
             Loaded::Missing | Loaded::Damaged => None,
         };
         let mut checkpoint = known.unwrap_or_default();
-        let interrupted_restart = known
-            .is_some_and(|c| c.written.offset == c.log_start && c.written == restart_point(c.log_start))
-            && !bases.contains(&checkpoint.log_start);
-        if interrupted_restart {
+        if matches!(loaded, Loaded::Known { settled: false, .. }) {
+            // Before anything is done because of it.
+            checkpoint.store_both(&*self.disk, self.dir, true)?;
+            self.sync_dir()?;
+        }
+        if checkpoint.restarting {
             self.drop_segments(&std::mem::take(&mut bases))?;
         }
         self.drop_before_start(&mut bases, checkpoint.log_start)?;
@@ -170,7 +172,7 @@ impl Opener<'_> {
             pieces = vec![self.new_piece(begin)?];
         }
         let end = begin.unwrap_or(end);
-        let epochs_unsaved = stored_epochs.unwrap_or_default() != epochs;
+        let mut epochs_unsaved = stored_epochs.unwrap_or_default() != epochs;
         shared.set_start(start);
         shared.set_end(end);
         *shared.epochs.write() = epochs;
@@ -178,6 +180,12 @@ impl Opener<'_> {
         let created = if known.is_some() && same_segment { checkpoint.segment_created } else { now };
         let (active, unflushed) = self.install(&shared, pieces, checkpoint.flushed)?;
         let active = Active { created, ..active };
+        if lenient {
+            // Entries of batches that the crash took.
+            let entries = active.segment.index.save(&*self.disk).unwrap_or_default();
+            let forgotten = active.segment.index.forget_behind(&*self.disk, entries);
+            forgotten.map_err(|error| self.failed("cut the index of", &active.segment.path, &error))?;
+        }
 
         let mut flushed = checkpoint.flushed;
         if known.is_none() || flushed.offset > end || begin.is_some() {
@@ -189,6 +197,11 @@ impl Opener<'_> {
         shared.flush.lock().flushed = flushed;
         let claims_too_much = checkpoint.written.offset > end;
         if known.is_none() || claims_too_much || cut || begin.is_some() || checkpoint.log_start != start {
+            if std::mem::take(&mut epochs_unsaved) {
+                // A checkpoint vouches for the epochs of what lies before it.
+                shared.epochs.read().store(&*self.disk, self.dir)?;
+            }
+            checkpoint.restarting = false;
             checkpoint.log_start = start;
             checkpoint.segment_created = created;
             let saved = active.segment.index.save(&*self.disk).unwrap_or_default();
@@ -243,12 +256,13 @@ impl Opener<'_> {
         let front = restart_point(bases.first().copied().unwrap_or_default());
         let lenient = shutdown != Shutdown::MemoryKept;
         let checkpoint = match loaded {
-            Loaded::Known(checkpoint) => checkpoint,
-            // Without the file nothing was ever synced.
+            Loaded::Known { checkpoint, .. } => checkpoint,
+            // Nothing was ever synced: with the first sync, the recovery point is synced too.
             Loaded::Missing => return Ok((front, lenient)),
+            // The same after a power loss; otherwise a rotten disk.
             Loaded::Damaged => {
                 self.report.scanned_all = true;
-                return Ok((front, shutdown == Shutdown::Salvage));
+                return Ok((front, lenient));
             }
         };
         let point = if lenient { checkpoint.flushed } else { checkpoint.written };
@@ -300,7 +314,7 @@ impl Opener<'_> {
             (Some(checkpoint), Shutdown::PowerLost) => checkpoint.flushed.offset,
             (None, _) | (_, Shutdown::Salvage) => return Ok(()),
         };
-        if end >= safe {
+        if end >= safe || known.is_some_and(|checkpoint| safe <= checkpoint.log_start) {
             return Ok(());
         }
         let (base, position) = pieces.last().map_or((safe, 0), |piece| (piece.base, piece.valid));
@@ -406,10 +420,11 @@ impl Opener<'_> {
             self.remove_segment(*base)?;
             self.report.segments_dropped += 1;
         }
-        if !bases.is_empty() {
-            self.disk.sync_dir(self.dir).map_err(|error| self.failed("sync", self.dir, &error))?;
-        }
-        Ok(())
+        if bases.is_empty() { Ok(()) } else { self.sync_dir() }
+    }
+
+    fn sync_dir(&self) -> Result<(), LogError> {
+        self.disk.sync_dir(self.dir).map_err(|error| self.failed("sync", self.dir, &error))
     }
 
     fn remove_segment(&self, base: Offset) -> Result<(), LogError> {

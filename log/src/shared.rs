@@ -42,12 +42,19 @@ pub(crate) struct Shared {
 /// Why a batch is not where it should be.
 pub(crate) enum Fault {
     Io(io::Error),
+    Storage(StorageError),
     Bad { position: u64, offset: Offset, reason: BatchError },
 }
 
 impl From<io::Error> for Fault {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
+    }
+}
+
+impl From<StorageError> for Fault {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
     }
 }
 
@@ -219,15 +226,30 @@ impl Shared {
             base: segment.base.plus(i64::from(entry.relative)),
             max_before: entry.max_before,
         };
+        if place.position >= walk.end() {
+            return self.locate_slowly(walk, segment, file, until);
+        }
         match step_until(walk, place, until) {
             // The index points at something else. If the segment is whole, the index is wrong.
             Err(fault @ Fault::Bad { position, .. }) if position == place.position => {
-                let found = step_until(walk, front, until).map_err(|_| fault)?;
-                self.rebuild(segment, file);
-                Ok(found)
+                self.locate_slowly(walk, segment, file, until).map_err(|_| fault)
             }
             found => found,
         }
+    }
+
+    /// Finds the batch from the segment's start, and builds the index again if that works.
+    fn locate_slowly(
+        &self,
+        walk: &mut Walk<'_>,
+        segment: &Arc<Segment>,
+        file: &dyn DiskFile,
+        until: Until,
+    ) -> Result<Place, Fault> {
+        let front = Place { position: 0, base: segment.base, max_before: NO_TIMESTAMP };
+        let found = step_until(walk, front, until)?;
+        self.rebuild(segment, file);
+        Ok(found)
     }
 
     /// Largest timestamp of a segment; `None` without records.
@@ -279,18 +301,44 @@ impl Shared {
 /// Steps from batch to batch until `until` is reached or the segment ends.
 pub(crate) fn step_until(walk: &mut Walk<'_>, from: Place, until: Until) -> Result<Place, Fault> {
     let mut place = from;
+    let mut before: Option<(Place, BatchHeader)> = None;
     while place.position < walk.end() {
-        let header = header_at(walk, place)?;
+        let header = match (header_at(walk, place), before) {
+            (Ok(header), _) => header,
+            // Perhaps it is the batch before whose header led astray.
+            (Err(fault), Some((place, header))) => {
+                check_at(walk, place, &header)?;
+                return Err(fault);
+            }
+            (Err(fault), None) => return Err(fault),
+        };
         if until.reached(&header) {
             break;
         }
+        if let Until::Time(_) = until {
+            // Whether it was reached is only as true as the header.
+            check_at(walk, place, &header)?;
+        }
+        before = Some((place, header));
         place = Place {
             position: place.position + header.total_bytes() as u64,
             base: header.next_offset(),
             max_before: place.max_before.max(header.max_timestamp.0),
         };
     }
-    Ok(place)
+    match until {
+        Until::Offset(_) if place.position >= walk.end() => {
+            let reason = BatchError::Malformed("the segment ends before this offset");
+            Err(Fault::Bad { position: place.position, offset: place.base, reason })
+        }
+        _ => Ok(place),
+    }
+}
+
+/// Checks the CRC of the batch at `place`.
+pub(crate) fn check_at(walk: &mut Walk<'_>, place: Place, header: &BatchHeader) -> Result<(), Fault> {
+    let bad = |reason| Fault::Bad { position: place.position, offset: place.base, reason };
+    walk.check(place.position, header)?.map_err(bad)
 }
 
 /// The header at `place`, which must be that of the batch expected there.
@@ -307,6 +355,7 @@ impl Fault {
     pub(crate) fn of(self, segment: &Segment) -> ReadError {
         match self {
             Self::Io(error) => ReadError::Storage(StorageError::new("read", &segment.path, &error)),
+            Self::Storage(error) => ReadError::Storage(error),
             Self::Bad { position, offset, reason } => ReadError::Corrupt(Corruption {
                 segment: segment.path.clone(),
                 position,

@@ -60,7 +60,7 @@ impl Faults {
         self.0.lock().halted
     }
 
-    /// Writes fail with "no space" after this many more bytes; `None` is plenty.
+    /// Files cannot grow by more than this many bytes, all together; what is there can be overwritten. `None` is plenty.
     pub fn set_free_bytes(&self, bytes: Option<u64>) {
         self.0.lock().free_bytes = bytes;
     }
@@ -90,7 +90,7 @@ impl Faults {
 
     /// Counts an operation; `Err` if it must not happen.
     fn operation(&self) -> io::Result<()> {
-        self.write(0).and_then(|allowed| allowed.map_or(Ok(()), |_| Err(io::Error::from_raw_os_error(EIO))))
+        self.write(0, 0).and_then(|allowed| allowed.map_or(Ok(()), |_| Err(io::Error::from_raw_os_error(EIO))))
     }
 
     fn sync(&self) -> io::Result<()> {
@@ -101,8 +101,9 @@ impl Faults {
         Ok(())
     }
 
-    /// Counts a write of `bytes`; `Ok(Some(n))` if only `n` bytes of it may happen.
-    fn write(&self, bytes: u64) -> io::Result<Option<u64>> {
+    /// Counts a write of `bytes`, `grown` of them behind the end of the file; `Ok(Some(n))` if only `n` bytes of it may
+    /// happen.
+    fn write(&self, bytes: u64, grown: u64) -> io::Result<Option<u64>> {
         let mut state = self.0.lock();
         if state.halted {
             return Err(io::Error::from_raw_os_error(EIO));
@@ -120,9 +121,9 @@ impl Faults {
             return Err(io::Error::from_raw_os_error(EROFS));
         }
         match &mut state.free_bytes {
-            Some(free) if bytes > *free => Ok(Some(std::mem::take(free))),
+            Some(free) if grown > *free => Ok(Some((bytes + std::mem::take(free)).saturating_sub(grown))),
             Some(free) => {
-                *free -= bytes;
+                *free -= grown;
                 Ok(None)
             }
             None => Ok(None),
@@ -209,7 +210,9 @@ struct FaultyFile {
 impl DiskFile for FaultyFile {
     fn write_at(&self, parts: &[&[u8]], offset: u64) -> io::Result<()> {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
-        match self.faults.write(bytes as u64)? {
+        let bytes = bytes as u64;
+        let grown = (offset + bytes).saturating_sub(self.inner.len()?).min(bytes);
+        match self.faults.write(bytes, grown)? {
             None => self.inner.write_at(parts, offset),
             Some(allowed) => {
                 let all = parts.concat();
@@ -231,13 +234,17 @@ impl DiskFile for FaultyFile {
 
     fn truncate(&self, len: u64) -> io::Result<()> {
         self.faults.operation()?;
+        let freed = self.inner.len()?.saturating_sub(len);
+        if let Some(free) = &mut self.faults.0.lock().free_bytes {
+            *free += freed;
+        }
         self.inner.truncate(len)
     }
 
     fn preallocate(&self, from: u64, to: u64) -> io::Result<()> {
-        self.faults.operation()?;
-        if self.faults.0.lock().free_bytes.is_some_and(|free| to.saturating_sub(from) > free) {
-            return Err(io::Error::from_raw_os_error(ENOSPC));
+        let grown = to.saturating_sub(self.inner.len()?);
+        if self.faults.write(grown, grown)?.is_some() {
+            return Err(io::Error::from_raw_os_error(if self.faults.halted() { EIO } else { ENOSPC }));
         }
         self.inner.preallocate(from, to)
     }

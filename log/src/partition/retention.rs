@@ -99,7 +99,7 @@ impl PartitionLog {
         }
         let before = self.checkpoint.log_start;
         self.checkpoint.log_start = start;
-        let stored = self.checkpoint.store_both(&*self.shared.disk, &self.shared.dir, true);
+        let stored = self.store_checkpoint();
         match stored {
             // Retention must work on a full disk; at worst a crash brings old records back for a while.
             Err(error) if !error.is_full() => {

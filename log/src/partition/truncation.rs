@@ -38,6 +38,10 @@ impl PartitionLog {
             ReadError::Storage(error) => LogError::Storage(error),
             ReadError::OutOfRange { .. } => unreachable!("a fault is of the bytes, not of the offset"),
         })?;
+        if place.base < self.log_start() {
+            // The log starts inside this batch: nothing is left of it.
+            return self.restart_at(self.log_start()).map(|()| self.log_start());
+        }
         segment.index.truncate(&*self.shared.disk, place.position, segment.bytes());
         let point = Point {
             offset: place.base,
@@ -47,7 +51,7 @@ impl PartitionLog {
             max_timestamp: place.max_before,
         };
         self.take_back(point, false)?;
-        let cut = self.cut_at(segment, place);
+        let cut = self.cut_at(segment, place, point.index_entries);
         cut.inspect_err(|error| self.poison(error))?;
         Ok(place.base)
     }
@@ -67,20 +71,21 @@ impl PartitionLog {
 
     /// Lowers what the recovery point claims, before anything it vouches for is changed.
     fn take_back(&mut self, point: Point, restart: bool) -> Result<(), LogError> {
-        let flushed = self.shared.flush.lock().flushed;
         let lower = |claimed: Point| if restart || claimed.offset > point.offset { point } else { claimed };
         self.checkpoint.log_start = if restart { point.offset } else { self.log_start() };
+        self.checkpoint.restarting = restart;
         self.checkpoint.written = lower(self.checkpoint.written);
-        self.checkpoint.flushed = lower(flushed);
-        self.checkpoint.store_both(&*self.shared.disk, &self.shared.dir, true)?;
+        // Not what was flushed since: the epochs of that may not be saved yet.
+        self.checkpoint.flushed = lower(self.checkpoint.flushed);
+        self.store_checkpoint()?;
         let mut state = self.shared.flush.lock();
         state.truncations += 1;
         state.running_since = None;
-        state.flushed = self.checkpoint.flushed;
+        state.flushed = lower(state.flushed);
         Ok(())
     }
 
-    fn cut_at(&mut self, segment: Arc<Segment>, place: Place) -> Result<(), StorageError> {
+    fn cut_at(&mut self, segment: Arc<Segment>, place: Place, index_entries: u32) -> Result<(), StorageError> {
         let shared = self.shared.clone();
         let file = shared.file(&segment)?;
         let before = shared.size_bytes();
@@ -96,6 +101,8 @@ impl PartitionLog {
         for removed in later.iter().rev() {
             self.remove(removed)?;
         }
+        let forgotten = segment.index.forget_behind(&*shared.disk, index_entries);
+        forgotten.map_err(|error| StorageError::new("cut the index of", &segment.path, &error))?;
         file.truncate(place.position).map_err(|error| StorageError::new("cut", &segment.path, &error))?;
         file.sync_data().map_err(|error| StorageError::new("sync", &segment.path, &error))?;
         if !later.is_empty() {
@@ -139,11 +146,11 @@ impl PartitionLog {
         (self.size, self.allocated, self.since_index) = (0, 0, 0);
         (self.max_timestamp, self.must_cut) = (NO_TIMESTAMP, false);
         self.count_cut(before);
-        let mut epochs = shared.epochs.write();
-        epochs.clear();
-        epochs.store(&*shared.disk, &shared.dir)?;
+        shared.epochs.write().clear();
+        shared.epochs.read().store(&*shared.disk, &shared.dir)?;
         self.epochs_unsaved = false;
-        Ok(())
+        self.checkpoint.restarting = false;
+        self.store_checkpoint()
     }
 
     fn remove(&self, segment: &Arc<Segment>) -> Result<(), StorageError> {

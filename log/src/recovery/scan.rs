@@ -160,12 +160,41 @@ impl<'a> Scan<'a> {
                 return Ok(Verdict::Keep(header));
             }
         }
-        if !self.lenient && last >= behind {
-            return Err(damaged().into());
+        if !self.lenient {
+            let next = follows.map(|header| header.next_offset());
+            // Or its length is wrong, and swallows what follows.
+            let swallows = next.map(|next| self.finds(walk, next, at + BATCH_HEADER_BYTES as u64, last));
+            if last >= behind || swallows.transpose().map_err(failed)?.unwrap_or(false) {
+                return Err(damaged().into());
+            }
         }
         self.report.cut_bytes += last + 1 - at;
         self.report.zero_bytes += len - (last + 1);
         Ok(Verdict::End { torn: true })
+    }
+
+    /// Is there a whole batch of base offset `base` that begins in `from..=to`?
+    fn finds(&self, walk: &mut Walk<'_>, base: Offset, from: u64, to: u64) -> io::Result<bool> {
+        let wanted = base.0.to_be_bytes();
+        let mut at = from;
+        while at <= to {
+            let chunk = walk.window(at, STEP_BYTES)?;
+            let Some(i) = chunk.windows(wanted.len()).position(|window| window == wanted) else {
+                if chunk.len() < STEP_BYTES {
+                    return Ok(false);
+                }
+                at += (STEP_BYTES - wanted.len()) as u64;
+                continue;
+            };
+            at += i as u64;
+            if let Ok(header) = walk.header(at)?
+                && walk.check(at, &header)?.is_ok()
+            {
+                return Ok(true);
+            }
+            at += 1;
+        }
+        Ok(false)
     }
 
     /// The segment does not reach the next one.
