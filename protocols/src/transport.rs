@@ -23,15 +23,24 @@ const CONNECTION_QUEUE: NonZeroUsize = NonZeroUsize::new(PEER_STREAMS_MAX).expec
 /// # Errors
 /// When Noise cannot sign with `keypair`.
 pub fn transport(keypair: &Keypair) -> io::Result<Connections> {
-    let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-    let named = dns::tokio::Transport::system(tcp).or_else(|error| {
-        // An empty root has no /etc/resolv.conf: addresses work all the same, only names do not.
-        tracing::warn!(%error, "no DNS configuration, host names cannot be dialled");
-        let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
-        let nobody = dns::ResolverConfig::from_parts(None, Vec::new(), Vec::new());
-        io::Result::Ok(dns::tokio::Transport::custom(tcp, nobody, dns::ResolverOpts::default()))
-    })?;
-    secured(named, keypair)
+    match dns::tokio::Transport::system(tcp()) {
+        Ok(named) => secured(named, keypair),
+        Err(error) => {
+            // An empty root has no /etc/resolv.conf: addresses work all the same, only names do not.
+            tracing::warn!(%error, "no DNS configuration, host names cannot be dialled");
+            secured(nameless(), keypair)
+        }
+    }
+}
+
+fn tcp() -> tcp::tokio::Transport {
+    tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+}
+
+/// TCP with a resolver that has nobody to ask.
+fn nameless() -> dns::tokio::Transport<tcp::tokio::Transport> {
+    let nobody = dns::ResolverConfig::from_parts(None, Vec::new(), Vec::new());
+    dns::tokio::Transport::custom(tcp(), nobody, dns::ResolverOpts::default())
 }
 
 /// In-process connections (`/memory/<port>`) with the same security and multiplexing as [`transport`].
@@ -70,4 +79,50 @@ pub fn swarm_config(idle: Duration) -> swarm::Config {
         .with_per_connection_event_buffer_size(CONNECTION_QUEUE.get())
         // A burst of calls is a burst of negotiations; those over the limit would be reset.
         .with_max_negotiating_inbound_streams(2 * PEER_STREAMS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+    use libp2p::swarm::{Swarm, SwarmEvent, dummy};
+
+    use super::*;
+
+    fn swarm(make: impl FnOnce(&Keypair) -> io::Result<Connections>) -> Swarm<dummy::Behaviour> {
+        let keypair = Keypair::generate_ed25519();
+        let connections = make(&keypair).expect("a keypair that signs");
+        Swarm::new(connections, dummy::Behaviour, keypair.public().to_peer_id(), swarm_config(Duration::from_secs(60)))
+    }
+
+    /// Dials `listener` and returns once both ends know each other.
+    async fn connect(mut dialer: Swarm<dummy::Behaviour>, mut listener: Swarm<dummy::Behaviour>, listen: &str) {
+        listener.listen_on(listen.parse().expect("an address")).expect("a free port");
+        let (ids, mut met) = ([*listener.local_peer_id(), *dialer.local_peer_id()], [false; 2]);
+        while met != [true; 2] {
+            tokio::select! {
+                event = listener.select_next_some() => match event {
+                    SwarmEvent::NewListenAddr { address, .. } => dialer.dial(address).expect("an address"),
+                    SwarmEvent::ConnectionEstablished { peer_id, .. } => met[0] = peer_id == ids[1],
+                    _ => {}
+                },
+                event = dialer.select_next_some() => match event {
+                    SwarmEvent::ConnectionEstablished { peer_id, .. } => met[1] = peer_id == ids[0],
+                    SwarmEvent::OutgoingConnectionError { error, .. } => panic!("{error}"),
+                    _ => {}
+                },
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn peers_meet_over_tcp_and_in_memory() {
+        connect(swarm(transport), swarm(transport), "/ip4/127.0.0.1/tcp/0").await;
+        connect(swarm(memory_transport), swarm(memory_transport), "/memory/0").await;
+    }
+
+    #[tokio::test]
+    async fn addresses_can_be_dialled_without_dns() {
+        let without_dns = |keypair: &Keypair| secured(nameless(), keypair);
+        connect(swarm(without_dns), swarm(without_dns), "/ip4/127.0.0.1/tcp/0").await;
+    }
 }
