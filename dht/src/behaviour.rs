@@ -27,23 +27,43 @@ type Kad = kad::Behaviour<ValidatingStore>;
 type FromHandler = THandlerOutEvent<Kad>;
 type ToHandler = THandlerInEvent<Kad>;
 
+/// How the routing table is filled.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Table {
+    /// From the registry, by [`Behaviour::set_members`] alone: only admitted members are in it. Nothing that a walk
+    /// finds could get in, so there are none (kad would dial the whole cluster for nothing).
+    Members,
+    /// By use: whom this node has dialled, by walks when the first few are there, and by more walks at this interval.
+    Walks {
+        /// `None`: no further walks.
+        interval: Option<Duration>,
+    },
+}
+
 /// What differs between nodes.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
     /// Servers answer and hold records; light clients only ask.
     pub mode: Mode,
-    /// Interval of walks that fill the routing table; `None` walks only when a first few peers are added.
-    pub bootstrap_interval: Option<Duration>,
+    /// How the routing table is filled.
+    pub table: Table,
     /// Bounds of the record store.
     pub store: Limits,
 }
 
 impl Config {
-    /// The usual settings of a server or a client. A client fills its table by use, not by walks.
+    /// The usual settings: servers have the registry, clients learn by use.
     #[must_use]
     pub fn new(mode: Mode) -> Self {
-        let bootstrap_interval = (mode == Mode::Server).then_some(Duration::from_millis(DHT_BOOTSTRAP_MS));
-        Self { mode, bootstrap_interval, store: Limits::default() }
+        let table = if mode == Mode::Server { Table::Members } else { Table::Walks { interval: None } };
+        Self { mode, table, store: Limits::default() }
+    }
+
+    /// The settings of a node that has no registry and yet serves: it walks every 20 s.
+    #[must_use]
+    pub fn walking(mode: Mode) -> Self {
+        let interval = Some(Duration::from_millis(DHT_BOOTSTRAP_MS));
+        Self { table: Table::Walks { interval }, ..Self::new(mode) }
     }
 }
 
@@ -67,6 +87,9 @@ pub struct Behaviour {
     walks: HashMap<QueryId, Walk>,
     cluster: ClusterId,
     local: PeerId,
+    table: Table,
+    /// Walks of kad's own that were ended before they began.
+    forestalled: HashSet<QueryId>,
 }
 
 impl Behaviour {
@@ -92,16 +115,26 @@ impl Behaviour {
             .set_publication_interval(None)
             .set_provider_record_ttl(None)
             .set_provider_publication_interval(None)
-            .set_periodic_bootstrap_interval(config.bootstrap_interval)
-            // A server's table holds admitted members; a client takes whom it has dialled.
-            .set_kbucket_inserts(match config.mode {
-                Mode::Server => kad::BucketInserts::Manual,
-                Mode::Client => kad::BucketInserts::OnConnected,
+            .set_periodic_bootstrap_interval(match config.table {
+                Table::Members => None,
+                Table::Walks { interval } => interval,
+            })
+            .set_kbucket_inserts(match config.table {
+                Table::Members => kad::BucketInserts::Manual,
+                Table::Walks { .. } => kad::BucketInserts::OnConnected,
             });
         let store = ValidatingStore::new(local, verifier, clock, config.store);
         let mut kad = kad::Behaviour::with_config(local, store, settings);
         kad.set_mode(Some(config.mode));
-        Self { kad, members: HashMap::new(), walks: HashMap::new(), cluster, local }
+        Self {
+            kad,
+            members: HashMap::new(),
+            walks: HashMap::new(),
+            cluster,
+            local,
+            table: config.table,
+            forestalled: HashSet::new(),
+        }
     }
 
     /// The cluster whose directory this is.
@@ -136,6 +169,38 @@ impl Behaviour {
             }
         }
         self.members = fresh;
+        self.forestall_walks();
+    }
+
+    /// kad (0.49) sets out on a walk half a second after a peer entered a small table or a listener began, and has no
+    /// setting against it. Beginning one ourselves clears that timer; ended at once, it sends nothing.
+    fn forestall_walks(&mut self) {
+        if self.table == Table::Members
+            && let Ok(walk) = self.kad.bootstrap()
+        {
+            self.end(walk);
+            self.forestalled.insert(walk);
+        }
+    }
+
+    fn end(&mut self, query: QueryId) {
+        if let Some(mut query) = self.kad.query_mut(&query) {
+            query.finish();
+        }
+    }
+
+    /// True if `event` is about a forestalled walk, which goes on to the next bucket each time it is ended.
+    fn is_forestalled(&mut self, event: &kad::Event) -> bool {
+        let kad::Event::OutboundQueryProgressed { id, step, .. } = event else { return false };
+        if !self.forestalled.contains(id) {
+            return false;
+        }
+        if step.last {
+            self.forestalled.remove(id);
+        } else {
+            self.end(*id);
+        }
+        true
     }
 
     /// The peers in the routing table.
@@ -234,6 +299,9 @@ impl NetworkBehaviour for Behaviour {
 
     fn on_swarm_event(&mut self, event: FromSwarm) {
         self.kad.on_swarm_event(event);
+        if matches!(event, FromSwarm::NewListenAddr(_)) {
+            self.forestall_walks();
+        }
     }
 
     fn on_connection_handler_event(&mut self, peer: PeerId, connection: ConnectionId, event: THandlerOutEvent<Self>) {
@@ -242,15 +310,18 @@ impl NetworkBehaviour for Behaviour {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
-        self.kad.poll(cx).map(|event| match event {
-            // kad resets the exchange of a put that the store refused, but wakes nobody to do so (0.49): the sender
-            // would wait for its timeout. It is answered as if it had looked for peers instead, which ends its request
-            // and does not count as stored.
-            ToSwarm::NotifyHandler { peer_id, handler, event: ToHandler::Reset(request_id) } => {
-                let event = ToHandler::FindNodeRes { closer_peers: Vec::new(), request_id };
-                ToSwarm::NotifyHandler { peer_id, handler, event }
-            }
-            other => other,
-        })
+        loop {
+            return match self.kad.poll(cx) {
+                Poll::Ready(ToSwarm::GenerateEvent(event)) if self.is_forestalled(&event) => continue,
+                // kad resets the exchange of a put that the store refused, but wakes nobody to do so (0.49): the sender
+                // would wait for its timeout. It is answered as if it had looked for peers instead, which ends its
+                // request and does not count as stored.
+                Poll::Ready(ToSwarm::NotifyHandler { peer_id, handler, event: ToHandler::Reset(request_id) }) => {
+                    let event = ToHandler::FindNodeRes { closer_peers: Vec::new(), request_id };
+                    Poll::Ready(ToSwarm::NotifyHandler { peer_id, handler, event })
+                }
+                other => other,
+            };
+        }
     }
 }

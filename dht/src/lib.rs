@@ -27,7 +27,7 @@ pub mod store;
 mod testing;
 mod walk;
 
-pub use behaviour::{Behaviour, Config, behaviour, protocol_name};
+pub use behaviour::{Behaviour, Config, Table, behaviour, protocol_name};
 pub use clock::Clock;
 pub use key::{Key, KeyError};
 pub use libp2p::kad::Mode;

@@ -159,7 +159,7 @@ pub const DHT_QUORUM_TTL_MS: u64 = 10 * 60_000;
 pub const ROUTE_CACHE_TOPICS_MAX: usize = 10_000;
 /// A lookup or store in the DHT ends after this time.
 pub const DHT_QUERY_MS_MAX: u64 = 10_000;
-/// Interval of a server's walks that fill its routing table.
+/// Interval of the walks by which a node without a registry fills its routing table.
 pub const DHT_BOOTSTRAP_MS: u64 = 20_000;
 /// Valid answers a reader compares when none is new enough.
 pub const DHT_READ_HOLDERS: usize = 3;

@@ -263,6 +263,19 @@ async fn a_node_that_comes_back_at_another_address_is_reached_and_one_that_left_
 }
 
 #[tokio::test]
+async fn a_table_of_members_needs_no_walks() {
+    let cluster = Cluster::of(5).await;
+    cluster.introduce().await;
+    // kad's own walk would begin half a second after the last member was added.
+    let connected = |swarm: &mut peer::Swarm, _: &mut _| swarm.connected_peers().count();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    for peer in &cluster.peers {
+        assert_eq!(peer.run(connected).await, 0, "nobody was dialled");
+        assert_eq!(peer.run(|swarm, _| swarm.behaviour_mut().table().len()).await, 4);
+    }
+}
+
+#[tokio::test]
 async fn twenty_five_nodes_that_each_know_five_find_everything_in_few_hops() {
     const NODES: usize = 25;
     let cluster = Cluster::of(NODES as u64).await;
