@@ -7,6 +7,10 @@
 
 mod file;
 mod recent;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

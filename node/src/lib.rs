@@ -1,7 +1,11 @@
-//! A node of the mesh: composition root of Rafka
+//! A node of the mesh: the composition root of Rafka.
+//!
+//! `broker` decides, this crate does: it owns the threads, sockets, files and signals. Read [`server`] first: it is the
+//! life of the process, top to bottom.
 
 pub mod args;
 pub mod bootstrap;
+pub mod cluster;
 pub mod config;
 pub mod consensus;
 pub mod controller;
@@ -11,3 +15,10 @@ pub mod logging;
 pub mod mesh;
 pub mod metrics;
 pub mod ops;
+pub mod partitions;
+mod process;
+pub mod server;
+mod service;
+mod tasks;
+
+pub use process::{main_until, main_with};

@@ -25,6 +25,7 @@ use rafka_protocols::transport::{swarm_config, transport};
 use rafka_protocols::{Frame, Protocol};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub(crate) use admission::is_loopback;
 pub use admission::{OpenDoor, Standing};
 pub use membership::Member;
 pub use recorder::SwarmRecorder;

@@ -3,6 +3,8 @@
 
 mod frame;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod worker;
 mod writer;
 
@@ -17,7 +19,7 @@ use openraft::{LogState, OptionalSend};
 use parking_lot::{Condvar, Mutex};
 use rafka_log::StorageError;
 use rafka_log::disk::Disk;
-use rafka_model::limits::{METADATA_CACHE_BYTES, METADATA_WRITES_MAX};
+use rafka_model::limits::{METADATA_CACHE_BYTES, METADATA_SEGMENT_BYTES, METADATA_WRITES_MAX};
 use tokio::sync::{mpsc, oneshot};
 
 use self::reader::LogReader;
@@ -38,9 +40,25 @@ pub(super) struct Worker {
     thread: Option<JoinHandle<()>>,
 }
 
+/// How large things may grow.
+#[derive(Clone, Copy, Debug)]
+struct Sizes {
+    /// A segment is closed once it holds this.
+    segment_bytes: u64,
+    /// Entries kept in memory for readers.
+    cache_bytes: usize,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self { segment_bytes: METADATA_SEGMENT_BYTES, cache_bytes: METADATA_CACHE_BYTES }
+    }
+}
+
 struct Shared {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
+    cache_bytes: usize,
     state: Mutex<State>,
     waiting: Mutex<Waiting>,
     wake: Condvar,
@@ -76,18 +94,28 @@ struct Waiting {
 impl LogStore {
     /// Opens or creates the log of consensus group `group` in `dir`. Blocking.
     pub(super) fn open(disk: Arc<dyn Disk>, dir: &Path, group: u32) -> Result<(Self, Worker), OpenError> {
+        Self::open_with(disk, dir, group, Sizes::default())
+    }
+
+    fn open_with(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        group: u32,
+        sizes: Sizes,
+    ) -> Result<(Self, Worker), OpenError> {
         let mut state = State::default();
-        let (writer, recovered) = Writer::open(disk.clone(), dir, group, |entry, place| {
+        let (writer, recovered) = Writer::open(disk.clone(), dir, group, sizes.segment_bytes, |entry, place| {
             state.push(entry);
             if let Some(slot) = state.slots.back_mut() {
                 slot.place = Some(place);
             }
-            state.evict();
+            state.evict(sizes.cache_bytes);
         })?;
         (state.vote, state.purged, state.committed) = (recovered.vote, recovered.purged, recovered.committed);
         let shared = Arc::new(Shared {
             disk,
             dir: dir.to_owned(),
+            cache_bytes: sizes.cache_bytes,
             state: Mutex::new(state),
             waiting: Mutex::default(),
             wake: Condvar::new(),
@@ -148,8 +176,8 @@ impl State {
     }
 
     /// Drops the oldest entries that are on disk from memory until the rest is small enough.
-    fn evict(&mut self) {
-        while self.cached_bytes > METADATA_CACHE_BYTES {
+    fn evict(&mut self, cache_bytes: usize) {
+        while self.cached_bytes > cache_bytes {
             let index = self.cached_from;
             let Some(slot) = self.slot(index).filter(|slot| slot.place.is_some()) else { return };
             let freed = slot.entry.take().as_ref().map_or(0, weight);

@@ -120,7 +120,7 @@ impl Admission {
 
 /// True if the address names this machine.
 #[must_use]
-pub(super) fn is_loopback(address: &Multiaddr) -> bool {
+pub(crate) fn is_loopback(address: &Multiaddr) -> bool {
     match address.iter().next() {
         Some(Protocol::Ip4(ip)) => IpAddr::V4(ip).is_loopback(),
         Some(Protocol::Ip6(ip)) => IpAddr::V6(ip).is_loopback(),

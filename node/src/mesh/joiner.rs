@@ -63,7 +63,7 @@ pub enum Outcome {
 /// [`StartError::Listen`] when an address cannot be bound.
 pub async fn search(
     search: Search<'_>,
-    mut nominated: impl FnMut(PeerId) -> std::io::Result<()>,
+    mut nominated: impl FnMut(PeerId) -> Result<(), String>,
 ) -> Result<Outcome, StartError> {
     let local = search.key.public().to_peer_id();
     let transport = transport(search.key).map_err(|e| StartError::Build(e.to_string()))?;

@@ -67,7 +67,7 @@ impl Membership {
 
     /// A dial of `peer` failed: the next waits longer.
     pub(super) fn failed(&mut self, peer: &PeerId, now: Instant) {
-        let pause = self.redial.get(peer).map_or(REDIAL_MIN, |(_, pause)| (*pause * 2).min(REDIAL_MAX));
+        let pause = self.redial.get(peer).map_or(REDIAL_MIN, |(_, pause)| (*pause * 2).clamp(REDIAL_MIN, REDIAL_MAX));
         self.redial.insert(*peer, (now + pause, pause));
     }
 
@@ -81,7 +81,7 @@ impl Membership {
             .copied()
             .collect();
         for peer in &due {
-            let pause = self.redial.get(peer).map_or(REDIAL_MIN, |(_, pause)| *pause);
+            let pause = self.redial.get(peer).map_or(Duration::ZERO, |(_, pause)| *pause);
             self.redial.insert(*peer, (now + REDIAL_MAX, pause));
         }
         due.into_iter()

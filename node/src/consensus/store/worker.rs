@@ -121,7 +121,7 @@ impl Thread {
                 slot.place = Some(*place);
             }
         }
-        state.evict();
+        state.evict(self.shared.cache_bytes);
     }
 
     fn truncate(&mut self, last: Option<LogId>) -> io::Result<()> {

@@ -9,7 +9,7 @@ use rafka_log::StorageError;
 use rafka_log::atomic_file;
 use rafka_log::disk::{Disk, DiskFile};
 use rafka_model::cbor;
-use rafka_model::limits::{METADATA_GROUP_BYTES_MAX, METADATA_SEGMENT_BYTES};
+use rafka_model::limits::METADATA_GROUP_BYTES_MAX;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -59,6 +59,7 @@ pub(super) struct Writer {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     group: u32,
+    segment_bytes: u64,
     /// Older segments: first and last position in the log.
     sealed: VecDeque<(u64, u64)>,
     active: Option<Active>,
@@ -82,6 +83,7 @@ impl Writer {
         disk: Arc<dyn Disk>,
         dir: &Path,
         group: u32,
+        segment_bytes: u64,
         mut keep: impl FnMut(RaftEntry, Place),
     ) -> Result<(Self, Recovered), OpenError> {
         disk.create_dir_all(dir).map_err(|error| StorageError::new("create", dir, &error))?;
@@ -94,6 +96,7 @@ impl Writer {
             disk,
             dir: dir.to_owned(),
             group,
+            segment_bytes,
             sealed: VecDeque::new(),
             active: None,
             committed: None,
@@ -210,7 +213,7 @@ impl Writer {
     pub(super) fn append(&mut self, entries: &mut VecDeque<RaftEntry>) -> Result<Vec<(u64, Place)>, WriteError> {
         let Some(first) = entries.front() else { return Ok(Vec::new()) };
         let fits =
-            |active: &Active| active.next == first.log_id.index && u64::from(active.end) < METADATA_SEGMENT_BYTES;
+            |active: &Active| active.next == first.log_id.index && u64::from(active.end) < self.segment_bytes;
         if !self.active.as_ref().is_some_and(fits) {
             self.roll(first.log_id.index)?;
         }
@@ -220,7 +223,7 @@ impl Writer {
         let mut places: Vec<(u64, Place)> = Vec::new();
         for entry in entries.iter() {
             let at = u64::from(active.end) + buffer.len() as u64;
-            if !places.is_empty() && (at >= METADATA_SEGMENT_BYTES || buffer.len() >= METADATA_GROUP_BYTES_MAX) {
+            if !places.is_empty() && (at >= self.segment_bytes || buffer.len() >= METADATA_GROUP_BYTES_MAX) {
                 break;
             }
             let payload = frame::payload(entry).map_err(|error| unencodable(&path, &error))?;
@@ -254,7 +257,7 @@ impl Writer {
     /// Writes the commit mark without syncing. It also tells a later recovery that everything before was synced.
     pub(super) fn write_committed(&mut self) -> Result<(), WriteError> {
         let (Some(active), Some(committed)) = (&mut self.active, self.committed) else { return Ok(()) };
-        if self.committed_written || committed.index >= active.next || u64::from(active.end) >= METADATA_SEGMENT_BYTES {
+        if self.committed_written || committed.index >= active.next || u64::from(active.end) >= self.segment_bytes {
             return Ok(());
         }
         let mut buffer = Vec::with_capacity(FRAME_HEADER_BYTES);

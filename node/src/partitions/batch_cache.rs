@@ -1,0 +1,93 @@
+//! The cache of committed batches, in shards so that partitions do not wait for one another.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use rafka_cache::{Cache, Run, Stats};
+use rafka_model::{BatchHeader, Offset, TopicPartition};
+
+/// A shard smaller than this would lose whole reads.
+const SHARD_BYTES_MIN: usize = 16 * 1024 * 1024;
+const SHARDS_MAX: usize = 16;
+
+/// The shards.
+#[derive(Debug)]
+pub(super) struct BatchCache {
+    shards: Vec<Mutex<Cache>>,
+    bytes_max: usize,
+}
+
+impl BatchCache {
+    /// A cache of `bytes_max` bytes in all; 0 caches nothing.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let count = (bytes_max / SHARD_BYTES_MIN).clamp(1, cores.min(SHARDS_MAX));
+        let shards = (0..count).map(|_| Mutex::new(Cache::new(bytes_max / count))).collect();
+        Self { shards, bytes_max }
+    }
+
+    /// Is there a cache at all? If not, nobody need prepare batches for it.
+    pub(super) fn is_on(&self) -> bool {
+        self.bytes_max > 0
+    }
+
+    /// Bytes that it may hold.
+    pub(super) fn bytes_max(&self) -> usize {
+        self.bytes_max
+    }
+
+    /// Takes one committed batch whose bytes stand alone.
+    pub(super) fn insert(&self, at: TopicPartition, base: Offset, next: Offset, batch: Bytes) {
+        self.shard(at).lock().insert(at, base, next, batch);
+    }
+
+    /// Takes whole committed batches, end to end, as a read of the log gave them. Each is copied: a slice would keep
+    /// the whole read alive after its neighbours were put out.
+    pub(super) fn fill(&self, at: TopicPartition, mut records: &[u8]) {
+        if !self.is_on() {
+            return;
+        }
+        while let Ok(header) = BatchHeader::parse(records) {
+            let Some((batch, rest)) = records.split_at_checked(header.total_bytes()) else { return };
+            self.insert(at, header.base_offset, header.next_offset(), Bytes::copy_from_slice(batch));
+            records = rest;
+        }
+    }
+
+    /// As [`Cache::read`].
+    pub(super) fn read(
+        &self,
+        at: TopicPartition,
+        from: Offset,
+        below: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Option<Run> {
+        if !self.is_on() {
+            return None;
+        }
+        self.shard(at).lock().read(at, from, below, max_bytes, at_least_one)
+    }
+
+    /// The log begins here now.
+    pub(super) fn drop_below(&self, at: TopicPartition, log_start: Offset) {
+        self.shard(at).lock().drop_below(at, log_start);
+    }
+
+    /// The partition is gone from this node.
+    pub(super) fn drop_partition(&self, at: TopicPartition) {
+        self.shard(at).lock().drop_partition(at);
+    }
+
+    /// All shards together.
+    pub(super) fn stats(&self) -> Stats {
+        self.shards.iter().map(|shard| shard.lock().stats()).sum()
+    }
+
+    fn shard(&self, at: TopicPartition) -> &Mutex<Cache> {
+        let mut hasher = DefaultHasher::new();
+        at.hash(&mut hasher);
+        &self.shards[(hasher.finish() % self.shards.len() as u64) as usize]
+    }
+}
