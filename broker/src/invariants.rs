@@ -51,6 +51,7 @@ impl Image {
         for (id, node) in &self.nodes {
             hold!(node.id == *id, "node {id} is filed as {}", node.id);
             hold!(id.0 > 0 && id.0 <= node.epoch.0, "node {id} has epoch {}", node.epoch);
+            hold!(*id <= self.last_node, "node {id} is beyond the last id, {}", self.last_node);
             hold!(node.epoch.0 <= self.index.0, "node {id} registered at {}, after {}", node.epoch, self.index);
             hold!(peers.insert(&node.peer_id), "peer {} has two nodes", node.peer_id);
             hold!(epochs.insert(node.epoch), "two registrations at {}", node.epoch);
@@ -114,7 +115,7 @@ pub fn transition(before: &Image, after: &Image) -> Result<(), Violation> {
         hold!(old.epoch <= new.epoch, "epoch of node {id} went from {} to {}", old.epoch, new.epoch);
     }
     for (id, new) in &after.nodes {
-        hold!(before.nodes.contains_key(id) || id.0 > before.index.0, "node id {id} is older than its node");
+        hold!(before.nodes.contains_key(id) || *id > before.last_node, "node id {id} was given out before");
         let since = before.nodes.get(id).is_some_and(|old| old.epoch == new.epoch) || new.epoch.0 > before.index.0;
         hold!(since, "epoch {} of node {id} is older than its registration", new.epoch);
     }

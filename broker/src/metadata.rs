@@ -99,7 +99,7 @@ pub enum Role {
 /// A registered node.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
 pub struct Node {
-    /// Index of its first registration.
+    /// Counted from 1 in the order of first registrations, never reused.
     pub id: NodeId,
     /// libp2p peer id, as text.
     pub peer_id: String,
@@ -185,6 +185,9 @@ pub struct Image {
     pub cluster: Option<Cluster>,
     /// Voters of the metadata quorum.
     pub voters: Vec<NodeId>,
+    /// Largest node id given out; ids are never reused, also not those of nodes that are gone.
+    #[serde(default)]
+    pub last_node: NodeId,
     /// By id.
     pub nodes: BTreeMap<NodeId, Node>,
     /// By id; shared, so that an image of many topics is cheap to clone.
@@ -217,6 +220,12 @@ impl Image {
     #[must_use]
     pub fn partition(&self, at: TopicPartition) -> Option<&PartitionState> {
         self.topics.get(&at.topic)?.partition(at.partition)
+    }
+
+    /// The id of the next node that joins: small and dense, as operators and Kafka clients (32 bits) expect.
+    #[must_use]
+    pub fn next_node(&self) -> NodeId {
+        NodeId(self.last_node.0 + 1)
     }
 
     /// The node of this peer id.

@@ -37,7 +37,7 @@ counter!(
     PartitionEpoch(i32)
 );
 counter!(
-    /// Identifier of a registered node: the metadata index of its first registration, never reused.
+    /// Identifier of a registered node: counted from 1 in the order in which nodes joined, never reused.
     NodeId(u64)
 );
 counter!(

@@ -70,8 +70,9 @@ impl Controller {
 
     fn write_registration(&mut self, known: Option<NodeId>, registration: &Registration, now: Monotonic) -> Registered {
         let mut registered = Registered { node: NodeId(0), epoch: BrokerEpoch(0) };
+        let node = known.unwrap_or_else(|| self.overlay().next_node());
         self.journal.register(self.rules, |index| {
-            registered = Registered { node: known.unwrap_or(NodeId(index.0)), epoch: BrokerEpoch(index.0) };
+            registered = Registered { node, epoch: BrokerEpoch(index.0) };
             registration.node(registered.node, registered.epoch)
         });
         self.sessions.confirm(registered.node, now);

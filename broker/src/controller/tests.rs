@@ -150,9 +150,9 @@ fn a_founder_is_node_one_and_the_voter() {
 fn nodes_that_register_at_once_get_ids_of_their_own() {
     let mut cluster = Cluster::new(1);
     let decisions: Vec<_> = (2..6).map(|who| cluster.evaluate(Command::Register(registration(who)), 0)).collect();
-    for decision in &decisions {
+    for (id, decision) in (2..).zip(&decisions) {
         let Registered { node, epoch } = registered(decision);
-        assert_eq!((node.0, epoch.0), (decision.index.0, decision.index.0), "both are the index of the entry");
+        assert_eq!((node.0, epoch.0), (id, decision.index.0), "ids are counted, the epoch is the index of the entry");
     }
     assert_eq!(cluster.commit(), 4);
     assert_eq!(cluster.applied.nodes.len(), 5);

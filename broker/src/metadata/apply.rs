@@ -115,11 +115,12 @@ impl Image {
     fn register(&mut self, index: MetadataIndex, node: &Node) -> Result<(), ApplyError> {
         let consistent = match self.nodes.get(&node.id) {
             Some(known) => known.peer_id == node.peer_id,
-            None => node.id.0 == index.0 && self.node_by_peer(&node.peer_id).is_none(),
+            None => node.id == self.next_node() && self.node_by_peer(&node.peer_id).is_none(),
         };
         if !consistent || node.epoch.0 != index.0 {
             return Err(ApplyError::Registration(node.id));
         }
+        self.last_node = self.last_node.max(node.id);
         self.nodes.insert(node.id, node.clone());
         Ok(())
     }
