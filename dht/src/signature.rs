@@ -24,6 +24,9 @@ pub enum Invalid {
     /// Not CBOR of the right shape and size.
     #[error(transparent)]
     Malformed(#[from] CborError),
+    /// The same could be written in another way; a record has one form, so that equal records are equal bytes.
+    #[error("record is not in canonical form")]
+    NotCanonical,
     /// A form that this version does not know.
     #[error("record format {0} is not supported")]
     Format(u8),
@@ -160,6 +163,10 @@ impl Verifier {
             return Err(CborError::TooLarge { bytes: bytes.len(), limit }.into());
         }
         let envelope = Envelope::decode(bytes)?;
+        // The signature covers the body only.
+        if envelope.encode()? != bytes {
+            return Err(Invalid::NotCanonical);
+        }
         let body = decode_body(&envelope.body, &self.0.cluster)?;
         if envelope.key_generation != KEY_GENERATION {
             return Err(Invalid::UnknownKey(envelope.key_generation));

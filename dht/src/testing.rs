@@ -113,5 +113,6 @@ pub(crate) fn image(signer: &Signer, index: u64, topics: &[Topic]) -> Image {
         nodes: (1..=3).map(|id| (NodeId(id), node(id))).collect(),
         topics: topics.iter().map(|topic| (topic.id, topic.clone().into())).collect(),
         topic_ids: topics.iter().map(|topic| (topic.name.clone(), topic.id)).collect(),
+        ..Image::default()
     }
 }

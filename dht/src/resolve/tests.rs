@@ -416,6 +416,27 @@ async fn a_topic_is_found_by_its_id_but_not_one_that_inherited_its_name() {
 }
 
 #[tokio::test]
+async fn a_topic_made_anew_is_found_by_its_id_behind_the_cached_one_of_its_name() {
+    let f = fixture();
+    f.publish(&[topic(&[1], 4, 50)]);
+    f.route(0, Version::ANY).await.expect("found");
+    f.publish(&[testing::topic(9, "orders", &[2], 60)]);
+    let route = f.resolver.route(TopicId([9; 16]), PartitionId(0), Version::ANY).await.expect("found");
+    assert_eq!((route.leader, route.version), (NodeId(2), at(60)));
+}
+
+#[tokio::test]
+async fn a_cached_route_is_looked_up_again_every_five_minutes() {
+    let f = fixture();
+    f.publish(&[topic(&[1], 4, 50)]);
+    for minutes in 0..10 {
+        f.route(0, Version::ANY).await.expect("found");
+        assert_eq!(f.lookups(&orders_key()), 1 + minutes / 5);
+        f.clock.advance(Duration::from_secs(60));
+    }
+}
+
+#[tokio::test]
 async fn the_quorum_is_found_in_the_dht() {
     let f = fixture();
     f.publish(&[]);

@@ -83,6 +83,21 @@ fn a_payload_belongs_to_its_key() {
 }
 
 #[test]
+fn an_envelope_has_one_form_only() {
+    let (signer, record) = signed();
+    // A field's name as a byte string instead of a text: serde would not mind.
+    let mut bytes = record.bytes().to_vec();
+    assert_eq!(bytes[1..3], [0x61, b'k']);
+    bytes[1] = 0x41;
+    assert_eq!(verifier(&signer).verify(&bytes), Err(Invalid::NotCanonical));
+    // An unknown field.
+    let mut bytes = record.bytes().to_vec();
+    bytes[0] += 1;
+    bytes.extend([0x61, b'x', 0]);
+    assert_eq!(verifier(&signer).verify(&bytes), Err(Invalid::NotCanonical));
+}
+
+#[test]
 fn oversized_and_empty_bytes_are_refused_unread() {
     let verifier = verifier(&signed().0);
     let limit = DHT_RECORD_BYTES_MAX;
@@ -109,6 +124,8 @@ fn what_is_remembered_is_bounded() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+
     #[test]
     fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let _ = verifier(&signed().0).verify(&bytes);

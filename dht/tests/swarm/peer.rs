@@ -1,5 +1,7 @@
 //! One libp2p node with nothing but the directory, driven by a task of its own.
 
+use std::time::Duration;
+
 use futures::StreamExt;
 use libp2p::core::Transport;
 use libp2p::core::transport::MemoryTransport;
@@ -78,7 +80,9 @@ impl Peer {
     }
 
     pub(crate) async fn until(&self, holds: impl FnMut(&Stats) -> bool) {
-        self.stats.clone().wait_for(holds).await.expect("the node runs");
+        let mut stats = self.stats.clone();
+        let waiting = tokio::time::timeout(Duration::from_secs(10), stats.wait_for(holds));
+        waiting.await.expect("soon").expect("the node runs");
     }
 
     /// Waits for the end of a raw put: `None` if every holder acknowledged it, else how many did.

@@ -46,6 +46,7 @@ pub(crate) fn cluster_records(
         nodes: members.iter().map(|(id, peer, address)| (*id, node(*id, peer, address))).collect(),
         topic_ids: BTreeMap::from([(topic.name.clone(), topic.id)]),
         topics: BTreeMap::from([(topic.id, topic.into())]),
+        ..Image::default()
     };
     let bodies = directory::records_of(&image, directory::Quorum::default());
     bodies.into_iter().map(|body| signer.sign(body).expect("fits")).collect()
