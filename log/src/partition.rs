@@ -1,5 +1,6 @@
 //! The writer of one partition's log.
 
+mod durability;
 mod retention;
 mod truncation;
 
@@ -19,14 +20,13 @@ use crate::checkpoint::Checkpoint;
 use crate::config::LogConfig;
 use crate::disk::{Disk, DiskFile, MemoryDisk};
 use crate::error::{AppendError, LogError, StorageError};
-use crate::flush::Flush;
 use crate::index::{NO_TIMESTAMP, entry};
 use crate::reader::LogReader;
 use crate::recovery::{self, Recovery, Shutdown};
 use crate::segment::Segment;
 use crate::shared::Shared;
 
-/// Smallest step of preallocation; it doubles with the segment up to [`PREALLOCATE_BYTES_MAX`].
+/// Smallest step of preallocation; it grows with the segment (a 32nd of it) up to [`PREALLOCATE_BYTES_MAX`].
 const PREALLOCATE_BYTES_MIN: u64 = 64 << 10;
 
 /// A partition's log, open for appends. One per directory; readers and flushes work beside it.
@@ -253,7 +253,7 @@ impl PartitionLog {
         let segment = u64::from(self.config.segment_bytes);
         let chunk = match whole {
             true => segment,
-            false => self.size.clamp(PREALLOCATE_BYTES_MIN, PREALLOCATE_BYTES_MAX),
+            false => (self.size / 32).clamp(PREALLOCATE_BYTES_MIN, PREALLOCATE_BYTES_MAX),
         };
         let to = (self.size + chunk).min(segment).max(needed);
         // A hint: where the disk is too full for the chunk, the batch may still fit.
@@ -309,123 +309,6 @@ impl PartitionLog {
         self.healthy()?;
         self.epochs_unsaved |= self.shared.epochs.write().assign(epoch, self.shared.end());
         self.save_epochs()
-    }
-
-    fn save_epochs(&mut self) -> Result<(), LogError> {
-        if self.epochs_unsaved {
-            let epochs = self.shared.epochs.read().clone();
-            epochs.store(&*self.shared.disk, &self.shared.dir)?;
-            self.epochs_unsaved = false;
-        }
-        Ok(())
-    }
-
-    /// Prepares to sync everything appended so far; `None` if it is synced already.
-    pub fn begin_flush(&mut self) -> Option<Flush> {
-        let shared = &self.shared;
-        let mut state = shared.flush.lock();
-        if state.flushed.offset >= shared.end() {
-            return None;
-        }
-        // A synced point in a later segment means that all before it was synced.
-        let flushed = state.flushed.segment;
-        self.unflushed.retain(|(segment, _)| segment.base >= flushed);
-        state.running_since = state.running_since.or(self.dirty_since.take());
-        let mut files = self.unflushed.clone();
-        files.push((self.active.clone(), self.file.clone()));
-        Some(Flush {
-            shared: shared.clone(),
-            files,
-            point: shared.point(&self.active, self.active.index.count()),
-            bytes: shared.appended_bytes.load(Ordering::Acquire),
-            truncations: state.truncations,
-            dir_changes: shared.dir_changes.load(Ordering::Acquire),
-        })
-    }
-
-    /// Syncs everything appended so far, here and now; returns the offset before which all survives a power loss.
-    ///
-    /// # Errors
-    /// As [`Flush::run`].
-    pub fn flush(&mut self) -> Result<Offset, LogError> {
-        self.healthy()?;
-        match self.begin_flush() {
-            Some(flush) => flush.run(),
-            None => Ok(self.flushed()),
-        }
-    }
-
-    /// Notes how far the log is written and synced, so that recovery need not look before it. A few small writes and
-    /// no sync; nothing if nothing changed. Call it every few seconds.
-    ///
-    /// # Errors
-    /// [`LogError::Storage`], [`LogError::Poisoned`].
-    pub fn checkpoint(&mut self) -> Result<(), LogError> {
-        self.healthy()?;
-        if !self.update_checkpoint()? {
-            return Ok(());
-        }
-        Ok(self.checkpoint.store(&*self.shared.disk, &self.shared.dir)?)
-    }
-
-    /// Takes the present state into the checkpoint; false if it is there already.
-    fn update_checkpoint(&mut self) -> Result<bool, LogError> {
-        // A checkpoint vouches for the epochs of what lies before it.
-        self.save_epochs()?;
-        let shared = &self.shared;
-        let mut flushed = shared.flush.lock().flushed;
-        let before = self.checkpoint;
-        if before.written.offset == shared.end()
-            && before.written.segment == self.active.base
-            && before.flushed.offset == flushed.offset
-            && before.log_start == shared.start()
-        {
-            return Ok(false);
-        }
-        let saved = match self.active.index.save(&*shared.disk) {
-            Ok(saved) => saved,
-            Err(error) => {
-                tracing::warn!(segment = %self.active.path.display(), %error, "cannot save index");
-                0
-            }
-        };
-        if flushed.segment == self.active.base {
-            flushed.index_entries = flushed.index_entries.min(saved);
-        }
-        self.checkpoint.written = shared.point(&self.active, saved);
-        self.checkpoint.flushed = flushed;
-        self.checkpoint.segment_created = self.created;
-        self.checkpoint.log_start = shared.start();
-        Ok(true)
-    }
-
-    /// Flushes and closes the log so that the next start has nothing to repair.
-    ///
-    /// # Errors
-    /// [`LogError`]; the next start then recovers as after a crash.
-    pub fn close_clean(mut self) -> Result<(), LogError> {
-        self.healthy()?;
-        if self.allocated > self.size || self.must_cut {
-            self.file.truncate(self.size).map_err(|error| self.failed("cut", &error))?;
-            self.allocated = self.size;
-        }
-        self.flush()?;
-        if self.update_checkpoint()? {
-            self.store_checkpoint()?;
-        }
-        Ok(())
-    }
-
-    /// Writes the checkpoint durably, its name too.
-    fn store_checkpoint(&mut self) -> Result<(), StorageError> {
-        let shared = &self.shared;
-        self.checkpoint.store_both(&*shared.disk, &shared.dir, true)?;
-        if !self.names_synced {
-            let synced = shared.disk.sync_dir(&shared.dir);
-            synced.map_err(|error| StorageError::new("sync", &shared.dir, &error))?;
-            self.names_synced = true;
-        }
-        Ok(())
     }
 
     /// Removes the log from the disk for good.

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use rafka_model::limits::{BATCH_HEADER_BYTES, INDEX_INTERVAL_BYTES, READ_BYTES_MAX};
 use rafka_model::{BatchError, BatchHeader, LeaderEpoch, Offset, RecordBatch, Timestamp};
 
+use crate::disk::DiskFile;
 use crate::error::ReadError;
 use crate::segment::Segment;
 use crate::shared::{Fault, Place, Shared, Until, check_at, header_at};
@@ -164,23 +165,54 @@ impl LogReader {
         }
         let segment = self.shared.segment_of(from).ok_or(out_of_range)?;
         let file = self.shared.file(&segment)?;
-        // Room for the batches between the index entry and `from`.
-        let step = max_bytes.saturating_add(INDEX_INTERVAL_BYTES as usize).max(BATCH_HEADER_BYTES);
-        let mut walk = Walk::new(&*file, segment.bytes(), step);
-        let place = self.shared.locate(&mut walk, &segment, &*file, Until::Offset(from));
-        let place = place.map_err(|fault| fault.of(&segment))?;
         let limits = Limits { below, max_bytes, at_least_one };
-        let taken = self.take(&mut walk, place, limits).map_err(|fault| fault.of(&segment))?;
+        let (walk, place, next) = self
+            .resume(&segment, &*file, from, limits)
+            .map_or_else(|| self.begin(&segment, &*file, from, limits), Ok)
+            .map_err(|fault| fault.of(&segment))?;
+        let taken = (next.position - place.position) as usize;
         if taken == 0 {
             return Ok(Bytes::new());
         }
+        self.shared.pause(&segment, next);
         let (buffer, at) = walk.into_buffer();
         let first = (place.position - at) as usize;
         Ok(Bytes::from(buffer).slice(first..first + taken))
     }
 
-    /// Verifies batches from `place` on, as many as the limits allow; returns their bytes, all in the walk's buffer.
-    fn take(&self, walk: &mut Walk<'_>, first: Place, limits: Limits) -> Result<usize, Fault> {
+    /// Goes on where an earlier read ended. `None` if none ended there, or if anything is not as it seemed.
+    fn resume<'a>(
+        &self,
+        segment: &Segment,
+        file: &'a dyn DiskFile,
+        from: Offset,
+        limits: Limits,
+    ) -> Option<(Walk<'a>, Place, Place)> {
+        let place = self.shared.resume(segment, from)?;
+        let mut walk = Walk::new(file, segment.bytes(), limits.max_bytes.max(BATCH_HEADER_BYTES));
+        let next = self.take(&mut walk, place, limits).ok().filter(|_| place.position < walk.end())?;
+        Some((walk, place, next))
+    }
+
+    /// Finds the batch of `from` by the index.
+    fn begin<'a>(
+        &self,
+        segment: &Arc<Segment>,
+        file: &'a dyn DiskFile,
+        from: Offset,
+        limits: Limits,
+    ) -> Result<(Walk<'a>, Place, Place), Fault> {
+        // Room for the batches between the index entry and `from`.
+        let step = limits.max_bytes.saturating_add(INDEX_INTERVAL_BYTES as usize).max(BATCH_HEADER_BYTES);
+        let mut walk = Walk::new(file, segment.bytes(), step);
+        let place = self.shared.locate(&mut walk, segment, file, Until::Offset(from))?;
+        let next = self.take(&mut walk, place, limits)?;
+        Ok((walk, place, next))
+    }
+
+    /// Verifies batches from `first` on, as many as the limits allow, all in the walk's buffer; returns the place behind
+    /// the last.
+    fn take(&self, walk: &mut Walk<'_>, first: Place, limits: Limits) -> Result<Place, Fault> {
         let (mut place, mut taken) = (first, 0);
         while place.position < walk.end() {
             let is_first = taken == 0;
@@ -205,9 +237,9 @@ impl LogReader {
                 verified => verified?,
             }
             taken += total;
-            place = Place { position: place.position + total as u64, base: header.next_offset(), ..place };
+            place = next(place, &header);
         }
-        Ok(taken)
+        Ok(place)
     }
 
     fn verify(&self, walk: &mut Walk<'_>, place: Place, header: &BatchHeader) -> Result<(), Fault> {

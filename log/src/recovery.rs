@@ -87,6 +87,20 @@ struct Piece {
     entries: Vec<Entry>,
 }
 
+/// What a look at the files told.
+struct Found {
+    pieces: Vec<Piece>,
+    /// Segments behind the end.
+    dropped: Vec<Offset>,
+    end: Offset,
+    epochs: EpochCache,
+    stored_epochs: Option<EpochCache>,
+    /// What was bad may be dropped.
+    lenient: bool,
+    /// The log begins with a new, empty segment.
+    anew: bool,
+}
+
 struct Opener<'a> {
     disk: Arc<dyn Disk>,
     dir: &'a Path,
@@ -119,23 +133,87 @@ impl Opener<'_> {
             Loaded::Missing | Loaded::Damaged => None,
         };
         let mut checkpoint = known.unwrap_or_default();
+        self.settle(&loaded, &mut checkpoint, &mut bases)?;
+        let mut found = self.look(&bases, &loaded, shutdown)?;
+        self.nothing_safe_is_missing(&found, known, shutdown)?;
+        // From here on things are changed.
+        let start = checkpoint.log_start.max(bases.first().copied().unwrap_or_default());
+        let repaired = self.repair(&mut found, start)?;
+
+        let shared = Arc::new(Shared::new(self.disk.clone(), self.dir.to_owned(), self.config.index_interval_bytes));
+        shared.set_start(start);
+        shared.set_end(found.end);
+        let mut epochs_unsaved = found.stored_epochs.take().unwrap_or_default() != found.epochs;
+        *shared.epochs.write() = std::mem::take(&mut found.epochs);
+        let same_segment = found.pieces.last().is_some_and(|last| last.base == checkpoint.written.segment);
+        let created = if known.is_some() && same_segment { checkpoint.segment_created } else { now };
+        let (end, lenient, anew) = (found.end, found.lenient, found.anew);
+        let (active, unflushed) = self.install(&shared, found.pieces, checkpoint.flushed, created)?;
+        let saved = active.segment.index.save(&*self.disk).unwrap_or_default();
+        if lenient {
+            // Entries of batches that the crash took.
+            let forgotten = active.segment.index.forget_behind(&*self.disk, saved);
+            forgotten.map_err(|error| self.failed("cut the index of", &active.segment.path, &error))?;
+        }
+        let mut flushed = checkpoint.flushed;
+        if known.is_none() || flushed.offset > end || anew {
+            // Nothing is known to be synced; the next flush will know.
+            flushed = restart_point(shared.segments().first().map_or(start, |first| first.base));
+        }
+        shared.appended_bytes.store(unflushed_bytes(&shared, flushed), Ordering::Release);
+        shared.flush.lock().flushed = flushed;
+        let claims_too_much = checkpoint.written.offset > end;
+        if known.is_none() || claims_too_much || repaired || checkpoint.log_start != start {
+            if std::mem::take(&mut epochs_unsaved) {
+                // A checkpoint vouches for the epochs of what lies before it.
+                shared.epochs.read().store(&*self.disk, self.dir)?;
+            }
+            let written = shared.point(&active.segment, saved);
+            let sequence = checkpoint.sequence;
+            checkpoint = Checkpoint {
+                sequence,
+                log_start: start,
+                restarting: false,
+                segment_created: created,
+                written,
+                flushed,
+            };
+            checkpoint.store_both(&*self.disk, self.dir, !matches!(loaded, Loaded::Missing))?;
+        }
+        let changed = repaired && known.is_some() || self.report.scanned_all || !self.report.damaged.is_empty();
+        let log = PartitionLog::assemble(shared, self.config.clone(), active, unflushed, checkpoint, epochs_unsaved);
+        Ok((log, changed))
+    }
+
+    /// Finishes what the checkpoint says had been decided: a restart, removals before the log's start.
+    fn settle(
+        &mut self,
+        loaded: &Loaded,
+        checkpoint: &mut Checkpoint,
+        bases: &mut Vec<Offset>,
+    ) -> Result<(), LogError> {
         if matches!(loaded, Loaded::Known { settled: false, .. }) {
             // Before anything is done because of it.
             checkpoint.store_both(&*self.disk, self.dir, true)?;
             self.sync_dir()?;
         }
         if checkpoint.restarting {
-            self.drop_segments(&std::mem::take(&mut bases))?;
+            self.drop_segments(&std::mem::take(bases))?;
         }
-        self.drop_before_start(&mut bases, checkpoint.log_start)?;
-        let (from, lenient) = self.begin_at(&bases, &loaded, shutdown)?;
+        let kept = bases.partition_point(|base| *base <= checkpoint.log_start).saturating_sub(1);
+        bases.drain(..kept).try_for_each(|base| self.remove_segment(base))
+    }
+
+    /// Scans what has to be scanned. Changes nothing.
+    fn look(&mut self, bases: &[Offset], loaded: &Loaded, shutdown: Shutdown) -> Result<Found, LogError> {
+        let (from, lenient) = self.begin_at(bases, loaded, shutdown)?;
         let stored_epochs = EpochCache::load(&*self.disk, self.dir)?;
-        let epochs = self.epochs_before(&bases, from, stored_epochs.as_ref())?;
+        let epochs = self.epochs_before(bases, from, stored_epochs.as_ref())?;
         let interval = self.config.index_interval_bytes;
         let mut scan = Scan::new(&*self.disk, self.dir, lenient, interval, from.offset, epochs);
         let (mut pieces, mut dropped) = (Vec::new(), Vec::new());
         for (i, base) in bases.iter().enumerate() {
-            let mut piece = self.disk_piece(*base)?;
+            let mut piece = self.piece(*base)?;
             if *base >= from.segment {
                 let next = bases.get(i + 1).copied();
                 scan.segment(&mut piece, if *base == from.segment { from } else { restart_point(*base) }, next)?;
@@ -150,69 +228,32 @@ impl Opener<'_> {
             }
         }
         let end = scan.expected;
-        let mut epochs = scan.finish(&mut self.report);
-        self.nothing_safe_is_missing(&pieces, known, end, shutdown)?;
-        // From here on things are changed.
-        self.drop_segments(&dropped)?;
-        let cut = self.cut(&mut pieces)?;
-        epochs.truncate_end(end);
-        if let Some((epoch, start)) = stored_epochs.as_ref().and_then(EpochCache::last)
-            && start == end
+        let epochs = scan.finish(&mut self.report);
+        Ok(Found { pieces, dropped, end, epochs, stored_epochs, lenient, anew: false })
+    }
+
+    /// Drops and cuts what does not belong to the log, and begins it if nothing is left; true if more than zeros went.
+    fn repair(&mut self, found: &mut Found, start: Offset) -> Result<bool, LogError> {
+        self.drop_segments(&found.dropped)?;
+        let torn = self.cut(&mut found.pieces)?;
+        found.epochs.truncate_end(found.end);
+        if let Some((epoch, begin)) = found.stored_epochs.as_ref().and_then(EpochCache::last)
+            && begin == found.end
         {
             // An epoch that had begun and written nothing.
-            epochs.assign(epoch, start);
+            found.epochs.assign(epoch, begin);
         }
-        let start = checkpoint.log_start.max(bases.first().copied().unwrap_or_default());
-        let begin = if pieces.is_empty() || end < start { Some(start) } else { None };
-        let shared = Arc::new(Shared::new(self.disk.clone(), self.dir.to_owned(), self.config.index_interval_bytes));
-        if let Some(begin) = begin {
+        found.anew = found.pieces.is_empty() || found.end < start;
+        if found.anew {
             // Nothing is there, or nothing that counts.
-            self.drop_segments(&pieces.iter().map(|piece| piece.base).collect::<Vec<_>>())?;
-            epochs.clear();
-            pieces = vec![self.new_piece(begin)?];
+            self.drop_segments(&found.pieces.iter().map(|piece| piece.base).collect::<Vec<_>>())?;
+            found.epochs.clear();
+            let path = self.dir.join(Segment::file_name(start));
+            let file = self.disk.create(&path).map_err(|error| self.failed("create", &path, &error))?;
+            found.pieces = vec![Piece { file: Some(file), ..self.piece(start)? }];
+            found.end = start;
         }
-        let end = begin.unwrap_or(end);
-        let mut epochs_unsaved = stored_epochs.unwrap_or_default() != epochs;
-        shared.set_start(start);
-        shared.set_end(end);
-        *shared.epochs.write() = epochs;
-        let same_segment = checkpoint.written.segment == pieces[pieces.len() - 1].base;
-        let created = if known.is_some() && same_segment { checkpoint.segment_created } else { now };
-        let (active, unflushed) = self.install(&shared, pieces, checkpoint.flushed)?;
-        let active = Active { created, ..active };
-        if lenient {
-            // Entries of batches that the crash took.
-            let entries = active.segment.index.save(&*self.disk).unwrap_or_default();
-            let forgotten = active.segment.index.forget_behind(&*self.disk, entries);
-            forgotten.map_err(|error| self.failed("cut the index of", &active.segment.path, &error))?;
-        }
-
-        let mut flushed = checkpoint.flushed;
-        if known.is_none() || flushed.offset > end || begin.is_some() {
-            // Nothing is known to be synced; the next flush will know.
-            flushed = restart_point(shared.segments().first().map_or(start, |first| first.base));
-        }
-        let unflushed_bytes = self.unflushed_bytes(&shared, flushed);
-        shared.appended_bytes.store(unflushed_bytes, Ordering::Release);
-        shared.flush.lock().flushed = flushed;
-        let claims_too_much = checkpoint.written.offset > end;
-        if known.is_none() || claims_too_much || cut || begin.is_some() || checkpoint.log_start != start {
-            if std::mem::take(&mut epochs_unsaved) {
-                // A checkpoint vouches for the epochs of what lies before it.
-                shared.epochs.read().store(&*self.disk, self.dir)?;
-            }
-            checkpoint.restarting = false;
-            checkpoint.log_start = start;
-            checkpoint.segment_created = created;
-            let saved = active.segment.index.save(&*self.disk).unwrap_or_default();
-            checkpoint.written = shared.point(&active.segment, saved);
-            checkpoint.flushed = flushed;
-            let is_new = known.is_none() && matches!(loaded, Loaded::Missing);
-            checkpoint.store_both(&*self.disk, self.dir, !is_new)?;
-        }
-        let changed = cut || claims_too_much || self.report.scanned_all || !self.report.damaged.is_empty();
-        let log = PartitionLog::assemble(shared, self.config.clone(), active, unflushed, checkpoint, epochs_unsaved);
-        Ok((log, changed))
+        Ok(torn || found.anew || !found.dropped.is_empty())
     }
 
     /// Base offsets of the segments in the directory, ascending. Makes the directory if there is none; removes what
@@ -239,16 +280,6 @@ impl Opener<'_> {
             }
         }
         Ok(bases)
-    }
-
-    /// Removes segments that lie wholly before the log's start: their removal had been decided.
-    fn drop_before_start(&mut self, bases: &mut Vec<Offset>, start: Offset) -> Result<(), LogError> {
-        let kept = bases.partition_point(|base| *base <= start).saturating_sub(1);
-        let dead: Vec<Offset> = bases.drain(..kept).collect();
-        for base in dead {
-            self.remove_segment(base)?;
-        }
-        Ok(())
     }
 
     /// From where to scan, and whether what is bad may be dropped.
@@ -295,7 +326,7 @@ impl Opener<'_> {
         let mut epochs = EpochCache::default();
         for base in bases.iter().filter(|base| **base <= from.segment && from.offset > **base) {
             self.report.epochs_rebuilt = true;
-            let piece = self.disk_piece(*base)?;
+            let piece = self.piece(*base)?;
             let end = if *base == from.segment { from.position } else { piece.len };
             scan::collect_epochs(self.dir, &piece, &*self.disk, end, &mut epochs)?;
         }
@@ -304,11 +335,11 @@ impl Opener<'_> {
 
     fn nothing_safe_is_missing(
         &self,
-        pieces: &[Piece],
+        found: &Found,
         known: Option<Checkpoint>,
-        end: Offset,
         shutdown: Shutdown,
     ) -> Result<(), LogError> {
+        let end = found.end;
         let safe = match (known, shutdown) {
             (Some(checkpoint), Shutdown::MemoryKept) => checkpoint.written.offset,
             (Some(checkpoint), Shutdown::PowerLost) => checkpoint.flushed.offset,
@@ -317,7 +348,7 @@ impl Opener<'_> {
         if end >= safe || known.is_some_and(|checkpoint| safe <= checkpoint.log_start) {
             return Ok(());
         }
-        let (base, position) = pieces.last().map_or((safe, 0), |piece| (piece.base, piece.valid));
+        let (base, position) = found.pieces.last().map_or((safe, 0), |piece| (piece.base, piece.valid));
         Err(Corruption {
             segment: self.dir.join(Segment::file_name(base)),
             position,
@@ -327,7 +358,7 @@ impl Opener<'_> {
         .into())
     }
 
-    fn disk_piece(&self, base: Offset) -> Result<Piece, LogError> {
+    fn piece(&self, base: Offset) -> Result<Piece, LogError> {
         let path = self.dir.join(Segment::file_name(base));
         let len = self.disk.len(&path).map_err(|error| self.failed("look at", &path, &error))?;
         Ok(Piece {
@@ -342,17 +373,9 @@ impl Opener<'_> {
         })
     }
 
-    fn new_piece(&self, base: Offset) -> Result<Piece, LogError> {
-        let path = self.dir.join(Segment::file_name(base));
-        let file = self.disk.create(&path).map_err(|error| self.failed("create", &path, &error))?;
-        let mut piece = self.disk_piece(base)?;
-        piece.file = Some(file);
-        Ok(piece)
-    }
-
     /// Cuts files to their whole batches; true if any held more than zeros behind them.
     fn cut(&mut self, pieces: &mut [Piece]) -> Result<bool, LogError> {
-        let mut torn = self.report.segments_dropped > 0;
+        let mut torn = false;
         for piece in pieces.iter_mut().filter(|piece| piece.valid < piece.len) {
             let path = self.dir.join(Segment::file_name(piece.base));
             let file = piece.open(&*self.disk, &path)?;
@@ -374,6 +397,7 @@ impl Opener<'_> {
         shared: &Arc<Shared>,
         mut pieces: Vec<Piece>,
         flushed: Point,
+        created: Timestamp,
     ) -> Result<(Active, Vec<(Arc<Segment>, Arc<dyn DiskFile>)>), LogError> {
         let mut last = pieces.pop().expect("a log has a segment");
         let mut segments = Vec::new();
@@ -403,16 +427,7 @@ impl Opener<'_> {
         let segment = Arc::new(active);
         segments.push(segment.clone());
         shared.edit_segments(|all| *all = segments);
-        Ok((Active { segment, file, created: Timestamp(0) }, unflushed))
-    }
-
-    fn unflushed_bytes(&self, shared: &Shared, flushed: Point) -> u64 {
-        let behind = |segment: &Segment| match segment.base {
-            base if base < flushed.segment => 0,
-            base if base == flushed.segment => segment.bytes().saturating_sub(flushed.position),
-            _ => segment.bytes(),
-        };
-        shared.segments().iter().map(|segment| behind(segment)).sum()
+        Ok((Active { segment, file, created }, unflushed))
     }
 
     fn drop_segments(&mut self, bases: &[Offset]) -> Result<(), LogError> {
@@ -450,6 +465,16 @@ impl Piece {
         self.file = Some(file.clone());
         Ok(file)
     }
+}
+
+/// Bytes of the log behind `flushed`.
+fn unflushed_bytes(shared: &Shared, flushed: Point) -> u64 {
+    let behind = |segment: &Segment| match segment.base {
+        base if base < flushed.segment => 0,
+        base if base == flushed.segment => segment.bytes().saturating_sub(flushed.position),
+        _ => segment.bytes(),
+    };
+    shared.segments().iter().map(|segment| behind(segment)).sum()
 }
 
 /// The beginning of the segment that begins at `base`.

@@ -19,6 +19,9 @@ use crate::index::{Entry, Key, NO_TIMESTAMP};
 use crate::segment::Segment;
 use crate::walk::Walk;
 
+/// Ends of reads that a log remembers.
+const CURSORS_MAX: usize = 16;
+
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) disk: Arc<dyn Disk>,
@@ -37,6 +40,16 @@ pub(crate) struct Shared {
     /// Counts changes of names in the directory.
     pub(crate) dir_changes: AtomicU64,
     handles: Mutex<VecDeque<Arc<Segment>>>,
+    /// Where the last few reads ended, newest last: sequential readers need no index.
+    cursors: Mutex<VecDeque<Cursor>>,
+}
+
+/// The batch at `offset` begins at byte `position` of `segment`: a hint, as the index is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Cursor {
+    offset: Offset,
+    segment: Offset,
+    position: u64,
 }
 
 /// Why a batch is not where it should be.
@@ -101,6 +114,7 @@ impl Shared {
             appended_bytes: AtomicU64::new(0),
             dir_changes: AtomicU64::new(1),
             handles: Mutex::default(),
+            cursors: Mutex::default(),
         }
     }
 
@@ -181,6 +195,30 @@ impl Shared {
     pub(crate) fn forget_file(&self, segment: &Arc<Segment>) {
         self.handles.lock().retain(|kept| !Arc::ptr_eq(kept, segment));
         segment.file().lock().take();
+    }
+
+    /// The place of the batch that begins at `offset`, if it is known without looking. Still to be verified.
+    pub(crate) fn resume(&self, segment: &Segment, offset: Offset) -> Option<Place> {
+        let place = |position| Place { position, base: offset, max_before: NO_TIMESTAMP };
+        if offset == segment.base {
+            return Some(place(0));
+        }
+        let cursors = self.cursors.lock();
+        let cursor = cursors.iter().rfind(|cursor| cursor.offset == offset && cursor.segment == segment.base)?;
+        Some(place(cursor.position))
+    }
+
+    /// Remembers where a read ended.
+    pub(crate) fn pause(&self, segment: &Segment, next: Place) {
+        let cursor = Cursor { offset: next.base, segment: segment.base, position: next.position };
+        let mut cursors = self.cursors.lock();
+        if cursors.contains(&cursor) {
+            return;
+        }
+        if cursors.len() >= CURSORS_MAX {
+            cursors.pop_front();
+        }
+        cursors.push_back(cursor);
     }
 
     /// The index entry from which to walk towards `key`; built again if it is damaged. Without one, the segment's start.

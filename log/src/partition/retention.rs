@@ -1,6 +1,6 @@
 //! Removing what is old.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use rafka_model::{Offset, Timestamp};
@@ -144,7 +144,7 @@ impl PartitionLog {
         }
     }
 
-    fn delete_file(&self, path: &PathBuf) -> std::io::Result<()> {
+    fn delete_file(&self, path: &Path) -> std::io::Result<()> {
         match self.shared.disk.remove(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             removed => removed,
