@@ -174,11 +174,13 @@ fn a_full_store_keeps_the_records_closest_to_the_node() {
             (0..30).map(|id| (f.store.local.distance(&KBucketKey::new(f.kad_key(f.name(id, 5).key()))), id)).collect();
         let refused = (0..30).filter(|id| f.offer(&f.name(*id, 5)) == Err(Refusal::Full)).count() as u64;
         ranked.sort_unstable();
+        assert_eq!(f.offer(&f.name(ranked[29].1, 5)), Err(Refusal::Full), "the farthest displaces nobody");
+        let refused = refused + 1;
         for (rank, (_, id)) in ranked.iter().enumerate() {
             assert_eq!(f.version(*id).is_some(), rank < 10, "rank {rank}");
         }
         let stats = f.store.stats();
-        assert_eq!((stats.records, stats.evicted + refused, stats.refused_full), (10, 20, refused));
+        assert_eq!((stats.records, stats.evicted + refused, stats.refused_full), (10, 21, refused));
         assert!(stats.bytes <= limits.bytes_max);
         assert_eq!(f.offer(&f.name(ranked[9].1, 6)), Ok(Accepted::Replaced), "news of a held record always fits");
     }
