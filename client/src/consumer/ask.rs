@@ -14,7 +14,7 @@ use rafka_model::{BatchError, Offset, RecordBatch, TopicPartition};
 use rafka_protocols::{Answer as ProtocolAnswer, DecodeError, Frame, Protocol, fetch};
 
 use super::Inner;
-use super::fetcher::{Action, Answer, Line, Slot};
+use super::fetcher::{Action, Answer, Flight, Line, Slot};
 use crate::mesh::Trouble;
 
 pub(super) async fn carry_out(inner: Arc<Inner>, action: Action) {
@@ -25,7 +25,7 @@ pub(super) async fn carry_out(inner: Arc<Inner>, action: Action) {
             inner.fetcher.lock().routed(now, slot, found);
         }
         Action::List { peer, lines } => list(&inner, peer, lines).await,
-        Action::Fetch { peer, lines, bytes } => read(&inner, peer, lines, bytes).await,
+        Action::Fetch { flight, lines } => read(&inner, flight, lines).await,
     }
     inner.changed();
 }
@@ -45,23 +45,23 @@ async fn list(inner: &Inner, peer: PeerId, lines: Vec<Line<OffsetSpec>>) {
                 inner.fetcher.lock().listed(now, line.slot, line.route.leader, result);
             }
         }
-        Err(trouble) => broken(inner, peer, 0, &lines, &trouble),
+        Err(trouble) => broken(inner, None, &lines, &trouble),
     }
 }
 
-async fn read(inner: &Inner, peer: PeerId, lines: Vec<Line<Offset>>, bytes: u32) {
+async fn read(inner: &Inner, flight: Flight, lines: Vec<Line<Offset>>) {
     let config = &inner.config;
     let max_wait_ms = config.max_wait_ms.min(LONG_POLL_MS_MAX as u32);
     let line = |line: &Line<Offset>| FetchPartition {
         partition: at(&line.route),
         leader_epoch: Some(line.route.leader_epoch),
         offset: line.wanted,
-        max_bytes: config.partition_bytes_max.min(bytes),
+        max_bytes: config.partition_bytes_max.min(flight.bytes),
     };
     let request = fetch::Request::Fetch(Fetch {
         max_wait_ms,
         min_bytes: config.min_bytes,
-        max_bytes: bytes,
+        max_bytes: flight.bytes,
         partitions: lines.iter().map(line).collect(),
     });
     let pick = |reply| match reply {
@@ -69,7 +69,7 @@ async fn read(inner: &Inner, peer: PeerId, lines: Vec<Line<Offset>>, bytes: u32)
         _ => None,
     };
     let deadline = Duration::from_millis(u64::from(max_wait_ms)) + inner.client.deadline();
-    match exchange(inner, peer, &request, deadline, pick).await {
+    match exchange(inner, flight.peer, &request, deadline, pick).await {
         Ok(mut fetched) => {
             let answer = |line: Line<Offset>| {
                 let result: Result<Fetched, _> = take(&mut fetched, inner, &line.route);
@@ -81,9 +81,9 @@ async fn read(inner: &Inner, peer: PeerId, lines: Vec<Line<Offset>>, bytes: u32)
             };
             let answers = lines.into_iter().map(answer).collect();
             let now = inner.client.now();
-            inner.fetcher.lock().fetched(now, peer, bytes, answers);
+            inner.fetcher.lock().fetched(now, flight, answers);
         }
-        Err(trouble) => broken(inner, peer, bytes, &lines, &trouble),
+        Err(trouble) => broken(inner, Some(flight), &lines, &trouble),
     }
 }
 
@@ -130,14 +130,14 @@ fn take<T>(found: &mut Found<T>, inner: &Inner, route: &Route) -> Result<T, Fail
     result
 }
 
-fn broken<T>(inner: &Inner, peer: PeerId, bytes: u32, lines: &[Line<T>], trouble: &Trouble) {
+fn broken<T>(inner: &Inner, flight: Option<Flight>, lines: &[Line<T>], trouble: &Trouble) {
     for line in lines {
         inner.client.routes().broken(&line.route, trouble);
     }
     let slots: Vec<Slot> = lines.iter().map(|line| line.slot).collect();
     let error = trouble.clone().into_error("reading");
     let now = inner.client.now();
-    inner.fetcher.lock().broken(now, peer, bytes, &slots, &error);
+    inner.fetcher.lock().broken(now, flight, &slots, &error);
 }
 
 fn at(route: &Route) -> TopicPartition {

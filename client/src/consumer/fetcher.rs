@@ -2,7 +2,8 @@
 //!
 //! A partition is part of one request at a time, so its records come in order. Requests for
 //! partitions that had news the last time carry many bytes and go out in two halves, so that one
-//! is on the wire while the other is prepared; quiet partitions share long polls.
+//! is on the wire while the other is prepared; quiet partitions share long polls. A long poll that
+//! was answered splits into one of each kind, up to a number of requests; then they stay together.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,10 +19,12 @@ use crate::backoff::{Backoff, Random};
 use crate::config::{ConsumerConfig, OffsetReset, Start, Subscription};
 use crate::{Error, ErrorKind};
 
-/// Fetches to one leader at once, long polls of quiet partitions with them.
-const FETCHES_PER_LEADER_MAX: usize = 8;
-/// Fetches to one leader at once for partitions with news.
-const BUSY_FETCHES_PER_LEADER_MAX: usize = 2;
+/// Fetches to one leader at once; what becomes ready beyond that waits for one of them.
+const FETCHES_MAX: usize = 32;
+/// Fetches to one leader from which on busy and quiet partitions are asked together.
+const FETCHES_APART: usize = 4;
+/// Halves in which busy partitions of one leader are asked.
+const HALVES: usize = 2;
 /// Times in a row that nobody knows a topic until it counts as gone.
 const UNKNOWN_MAX: u32 = 6;
 
@@ -45,8 +48,18 @@ pub(crate) enum Action {
     Route { slot: Slot, topic: TopicName, partition: PartitionId },
     /// Look offsets up → [`Fetcher::listed`].
     List { peer: PeerId, lines: Vec<Line<OffsetSpec>> },
-    /// Read → [`Fetcher::fetched`], with the same `bytes`.
-    Fetch { peer: PeerId, lines: Vec<Line<Offset>>, bytes: u32 },
+    /// Read → [`Fetcher::fetched`].
+    Fetch { flight: Flight, lines: Vec<Line<Offset>> },
+}
+
+/// A fetch on its way, as the fetcher counts it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Flight {
+    pub(crate) peer: PeerId,
+    /// Bytes to ask for.
+    pub(crate) bytes: u32,
+    /// For partitions that had news the last time.
+    bulk: bool,
 }
 
 /// What one partition answered to a fetch, checksums verified.
@@ -111,7 +124,7 @@ struct Part {
 
 #[derive(Debug, Default)]
 struct Flights {
-    busy: usize,
+    bulk: usize,
     all: usize,
 }
 
@@ -208,7 +221,7 @@ impl Fetcher {
         ready.sort_by_key(|slot| self.parts[*slot].turn);
         let mut actions = Vec::new();
         let mut lists: BTreeMap<PeerId, Vec<Line<OffsetSpec>>> = BTreeMap::new();
-        let mut fetches: BTreeMap<(PeerId, bool), Vec<Line<Offset>>> = BTreeMap::new();
+        let mut fetches: BTreeMap<PeerId, Vec<Line<Offset>>> = BTreeMap::new();
         for slot in ready {
             let part = &mut self.parts[slot];
             let Some(route) = part.route.clone() else {
@@ -228,48 +241,56 @@ impl Fetcher {
                 }
                 None => {
                     let line = Line { slot, route, wanted: part.position };
-                    fetches.entry((peer, part.quiet)).or_default().push(line);
+                    fetches.entry(peer).or_default().push(line);
                 }
             }
         }
         actions.extend(lists.into_iter().map(|(peer, lines)| Action::List { peer, lines }));
-        for ((peer, quiet), lines) in fetches {
-            self.plan(peer, quiet, &lines, &mut actions);
+        for (peer, lines) in fetches {
+            self.plan(peer, lines, &mut actions);
         }
         actions
     }
 
     /// Fetches for ready partitions of one leader, as far as limits allow; the others stay ready.
-    fn plan(&mut self, peer: PeerId, quiet: bool, lines: &[Line<Offset>], out: &mut Vec<Action>) {
-        let flights = self.flights.entry(peer).or_default();
-        let free = match quiet {
-            true => 1,
-            false => BUSY_FETCHES_PER_LEADER_MAX.saturating_sub(flights.busy),
-        };
-        let groups = free.min(FETCHES_PER_LEADER_MAX.saturating_sub(flights.all)).min(lines.len());
-        if groups == 0 {
+    fn plan(&mut self, peer: PeerId, lines: Vec<Line<Offset>>, out: &mut Vec<Action>) {
+        let Flights { bulk, all } = *self.flights.entry(peer).or_default();
+        if all >= FETCHES_MAX {
             return;
         }
-        // With one half in flight already, what is ready is the other half.
-        let each = lines.len().div_ceil(groups);
-        for group in lines.chunks(each) {
-            let used = self.buffered + self.reserved;
-            let left = self.config.prefetch_bytes.saturating_sub(used);
-            let least = self.config.partition_bytes_max.min(self.config.fetch_bytes_max);
-            if used > 0 && left < least as usize {
-                return;
-            }
-            let most = if quiet { least } else { self.config.fetch_bytes_max };
-            let bytes = most.min(u32::try_from(left).unwrap_or(u32::MAX)).max(least);
-            self.reserved += bytes as usize;
-            let flights = self.flights.entry(peer).or_default();
-            flights.all += 1;
-            flights.busy += usize::from(!quiet);
-            for line in group {
-                self.parts[line.slot.0].busy = true;
-            }
-            out.push(Action::Fetch { peer, lines: group.to_vec(), bytes });
+        if all >= FETCHES_APART {
+            let any_busy = lines.iter().any(|line| !self.parts[line.slot.0].quiet);
+            self.take_off(peer, any_busy, lines, out);
+            return;
         }
+        let (quiet, busy): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| self.parts[line.slot.0].quiet);
+        // With one half in flight already, what is ready is the other half.
+        let each = busy.len().div_ceil(HALVES.saturating_sub(bulk).max(1)).max(1);
+        for half in busy.chunks(each) {
+            self.take_off(peer, true, half.to_vec(), out);
+        }
+        if !quiet.is_empty() {
+            self.take_off(peer, false, quiet, out);
+        }
+    }
+
+    fn take_off(&mut self, peer: PeerId, bulk: bool, lines: Vec<Line<Offset>>, out: &mut Vec<Action>) {
+        let used = self.buffered + self.reserved;
+        let left = self.config.prefetch_bytes.saturating_sub(used);
+        let least = self.config.partition_bytes_max.min(self.config.fetch_bytes_max);
+        if used > 0 && left < least as usize {
+            return;
+        }
+        let most = if bulk { self.config.fetch_bytes_max } else { least };
+        let bytes = most.min(u32::try_from(left).unwrap_or(u32::MAX)).max(least);
+        self.reserved += bytes as usize;
+        let flights = self.flights.entry(peer).or_default();
+        flights.all += 1;
+        flights.bulk += usize::from(bulk);
+        for line in &lines {
+            self.parts[line.slot.0].busy = true;
+        }
+        out.push(Action::Fetch { flight: Flight { peer, bytes, bulk }, lines });
     }
 
     /// When to [`Self::poll`] next if nothing else happens.
@@ -335,12 +356,10 @@ impl Fetcher {
     pub(crate) fn fetched(
         &mut self,
         now: Monotonic,
-        peer: PeerId,
-        bytes: u32,
+        flight: Flight,
         lines: Vec<(Line<Offset>, Result<Answer, Failure>)>,
     ) {
-        let quiet = lines.iter().all(|(line, _)| self.parts[line.slot.0].quiet);
-        self.landed(peer, bytes, quiet);
+        self.landed(flight);
         for (line, result) in lines {
             match result {
                 // The user ended it meanwhile.
@@ -351,13 +370,13 @@ impl Fetcher {
         }
     }
 
-    fn landed(&mut self, peer: PeerId, bytes: u32, quiet: bool) {
-        self.reserved = self.reserved.saturating_sub(bytes as usize);
-        if let Some(flights) = self.flights.get_mut(&peer) {
+    fn landed(&mut self, flight: Flight) {
+        self.reserved = self.reserved.saturating_sub(flight.bytes as usize);
+        if let Some(flights) = self.flights.get_mut(&flight.peer) {
             flights.all = flights.all.saturating_sub(1);
-            flights.busy = flights.busy.saturating_sub(usize::from(!quiet));
+            flights.bulk = flights.bulk.saturating_sub(usize::from(flight.bulk));
             if flights.all == 0 {
-                self.flights.remove(&peer);
+                self.flights.remove(&flight.peer);
             }
         }
     }
@@ -436,11 +455,10 @@ impl Fetcher {
         }
     }
 
-    /// An exchange broke: no line of it was answered. `bytes` is what a fetch had reserved, 0 for other requests.
-    pub(crate) fn broken(&mut self, now: Monotonic, peer: PeerId, bytes: u32, slots: &[Slot], error: &Error) {
-        if bytes > 0 {
-            let quiet = slots.iter().all(|slot| self.parts[slot.0].quiet);
-            self.landed(peer, bytes, quiet);
+    /// An exchange broke: no line of it was answered. `flight` is what a fetch had reserved.
+    pub(crate) fn broken(&mut self, now: Monotonic, flight: Option<Flight>, slots: &[Slot], error: &Error) {
+        if let Some(flight) = flight {
+            self.landed(flight);
         }
         for slot in slots {
             self.parts[slot.0].route = None;

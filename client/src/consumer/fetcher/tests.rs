@@ -91,9 +91,9 @@ fn settle(fetcher: &mut Fetcher, now: Monotonic, leaders: u64, offset: i64) -> V
     }
 }
 
-fn fetch(action: &Action) -> (PeerId, Vec<Line<Offset>>, u32) {
+fn fetch(action: &Action) -> (Flight, Vec<Line<Offset>>) {
     match action {
-        Action::Fetch { peer, lines, bytes } => (*peer, lines.clone(), *bytes),
+        Action::Fetch { flight, lines } => (*flight, lines.clone()),
         other => panic!("expected a fetch, got {other:?}"),
     }
 }
@@ -104,13 +104,13 @@ fn reply(
     action: &Action,
     mut with: impl FnMut(&Line<Offset>) -> Result<Answer, Failure>,
 ) {
-    let (peer, lines, bytes) = fetch(action);
+    let (flight, lines) = fetch(action);
     let answer = |line: Line<Offset>| {
         let result = with(&line);
         (line, result)
     };
     let lines = lines.into_iter().map(answer).collect();
-    fetcher.fetched(now, peer, bytes, lines);
+    fetcher.fetched(now, flight, lines);
 }
 
 fn error(fetcher: &mut Fetcher) -> Error {
@@ -125,7 +125,7 @@ fn partitions_share_fetches_by_leader_in_two_halves() {
     let mut fetcher = fetcher(config(), 12);
     let fetches: Vec<_> = settle(&mut fetcher, T0, 3, 0).iter().map(fetch).collect();
     assert_eq!(fetches.len(), 6, "three leaders, two halves each");
-    assert!(fetches.iter().all(|(_, lines, _)| lines.len() == 2));
+    assert!(fetches.iter().all(|(_, lines)| lines.len() == 2));
     assert!(fetcher.poll(T0).is_empty(), "every partition is in one fetch");
 }
 
@@ -144,6 +144,33 @@ fn the_position_follows_what_was_read_and_quiet_partitions_poll_together() {
     let quiet = fetcher.poll(T0);
     assert_eq!(quiet.len(), 1);
     assert_eq!(fetch(&quiet[0]).1.len(), 2, "one long poll for both");
+}
+
+/// A record now and then in any of many partitions: none of them ever waits for a long poll of others to end.
+#[test]
+fn no_partition_waits_while_others_are_polled() {
+    let mut fetcher = fetcher(config(), 50);
+    let mut flying = settle(&mut fetcher, T0, 1, 0);
+    let mut random = Random::seeded(9);
+    let mut next = [0i64; 50];
+    for _ in 0..2_000 {
+        let action = flying.swap_remove(random.below(flying.len()));
+        let lucky = random.below(fetch(&action).1.len());
+        let lucky = fetch(&action).1[lucky].route.partition;
+        reply(&mut fetcher, T0, &action, |line| {
+            let at = &mut next[line.route.partition.0 as usize];
+            let batches = if line.route.partition == lucky { vec![batch(*at, &["a"])] } else { vec![] };
+            *at += batches.len() as i64;
+            answer(*at, batches)
+        });
+        while let Some(Item::Chunk(chunk)) = fetcher.take() {
+            fetcher.consumed(chunk.bytes);
+        }
+        flying.extend(fetcher.poll(T0));
+        let polled: usize = flying.iter().map(|action| fetch(action).1.len()).sum();
+        assert_eq!(polled, 50, "every partition is in flight");
+        assert!(flying.len() <= FETCHES_APART + HALVES, "and in few requests: {}", flying.len());
+    }
 }
 
 #[test]
@@ -204,10 +231,10 @@ fn a_hint_is_followed_at_once_and_a_broken_exchange_after_a_pause() {
     assert!(matches!(fetcher.poll(T0)[..], [Action::Route { .. }]));
     fetcher.routed(T0, Slot(0), Ok(route(2, only())));
     let fetches = fetcher.poll(T0);
-    let (at, lines, bytes) = fetch(&fetches[0]);
-    assert_eq!(at, peer(2));
+    let (flight, lines) = fetch(&fetches[0]);
+    assert_eq!(flight.peer, peer(2));
     let broken = Error::call("reading", &rafka_protocols::rpc::CallError::ConnectionClosed);
-    fetcher.broken(T0, at, bytes, &[lines[0].slot], &broken);
+    fetcher.broken(T0, Some(flight), &[lines[0].slot], &broken);
     assert!(fetcher.poll(T0).is_empty());
     let next = fetcher.next_deadline(T0).expect("backs off");
     assert!(matches!(fetcher.poll(next)[..], [Action::Route { .. }]), "and the leader is looked up again");
@@ -328,9 +355,9 @@ proptest! {
                         let offset = if line.wanted == OffsetSpec::Latest { end } else { 0 };
                         fetcher.listed(now, line.slot, line.route.leader, if mood == 1 { Err(busy()) } else { found(offset) });
                     },
-                    Action::Fetch { peer, lines, bytes } if mood == 2 => {
+                    Action::Fetch { flight, lines } if mood == 2 => {
                         let slots: Vec<_> = lines.iter().map(|line| line.slot).collect();
-                        fetcher.broken(now, peer, bytes, &slots, &Error::new(ErrorKind::Unreachable, "closed"));
+                        fetcher.broken(now, Some(flight), &slots, &Error::new(ErrorKind::Unreachable, "closed"));
                     }
                     action => reply(&mut fetcher, now, &action, |line| {
                         let end = lengths[line.route.partition.0 as usize];
