@@ -11,6 +11,8 @@ mod network;
 mod raft;
 mod snapshots;
 mod store;
+#[cfg(test)]
+mod tests;
 mod types;
 
 use std::collections::BTreeMap;
@@ -97,10 +99,7 @@ impl<L: MetadataLog> MetadataLog for std::sync::Arc<L> {
         (**self).is_leader_ready()
     }
 
-    fn change_voters(
-        &self,
-        voters: BTreeMap<NodeId, Member>,
-    ) -> impl Future<Output = Result<(), ProposeError>> + Send {
+    fn change_voters(&self, voters: BTreeMap<NodeId, Member>) -> impl Future<Output = Result<(), ProposeError>> + Send {
         (**self).change_voters(voters)
     }
 

@@ -9,6 +9,8 @@ mod driver;
 mod handle;
 mod key;
 mod records;
+#[cfg(test)]
+mod tests;
 
 pub use driver::Driver;
 pub use handle::{Founding, Handle, Joined, Stats};

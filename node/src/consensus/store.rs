@@ -97,12 +97,7 @@ impl LogStore {
         Self::open_with(disk, dir, group, Sizes::default())
     }
 
-    fn open_with(
-        disk: Arc<dyn Disk>,
-        dir: &Path,
-        group: u32,
-        sizes: Sizes,
-    ) -> Result<(Self, Worker), OpenError> {
+    fn open_with(disk: Arc<dyn Disk>, dir: &Path, group: u32, sizes: Sizes) -> Result<(Self, Worker), OpenError> {
         let mut state = State::default();
         let (writer, recovered) = Writer::open(disk.clone(), dir, group, sizes.segment_bytes, |entry, place| {
             state.push(entry);

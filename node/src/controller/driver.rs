@@ -35,6 +35,14 @@ pub struct Driver<L> {
     began: Instant,
 }
 
+/// The controller from one barrier to the next failure.
+struct Term {
+    controller: Controller,
+    waiting: VecDeque<Waiting>,
+    /// Last entry that is known to be this controller's, or that it began with.
+    applied: MetadataIndex,
+}
+
 /// An answer that may go out once `index` is applied.
 struct Waiting {
     index: MetadataIndex,
@@ -109,38 +117,41 @@ impl<L: MetadataLog> Driver<L> {
     async fn lead(&mut self, stop: &CancellationToken) -> End {
         let image = self.shared.images.current();
         tracing::info!(index = %image.index, term = self.leadership.borrow().term, "this node is the controller");
-        let mut controller = Controller::new((*image).clone(), self.config, self.now());
+        let mut term = Term {
+            controller: Controller::new((*image).clone(), self.config, self.now()),
+            waiting: VecDeque::new(),
+            applied: image.index,
+        };
         drop(image);
-        let mut waiting = VecDeque::new();
-        if let Err(end) = self.commit(&mut controller, &mut waiting, stop).await {
+        if let Err(end) = self.commit(&mut term, stop).await {
             return end;
         }
         self.shared.active.send_replace(true);
         loop {
-            let deadline = controller.next_deadline().map(|at| self.began + Duration::from_nanos(at.0));
+            let deadline = term.controller.next_deadline().map(|at| self.began + Duration::from_nanos(at.0));
             let mut leadership = self.leadership.clone();
             tokio::select! {
                 () = stop.cancelled() => return End::Stop,
                 _ = leadership.wait_for(|now| !now.leads) => return self.lost(),
-                Some(beat) = self.beats.recv() => self.beat(&mut controller, &mut waiting, beat),
-                Some(ask) = self.inbox.recv() => self.decide(&mut controller, &mut waiting, ask),
-                () = sleep_until(deadline) => controller.tick(self.now()),
+                Some(beat) = self.beats.recv() => self.beat(&mut term, beat),
+                Some(ask) = self.inbox.recv() => self.decide(&mut term, ask),
+                () = sleep_until(deadline) => term.controller.tick(self.now()),
             }
-            self.drain(&mut controller, &mut waiting);
-            if let Err(end) = self.commit(&mut controller, &mut waiting, stop).await {
+            self.drain(&mut term);
+            if let Err(end) = self.commit(&mut term, stop).await {
                 return end;
             }
         }
     }
 
     /// Takes in what is queued, for a bounded time: the entry that comes of it carries all of it.
-    fn drain(&mut self, controller: &mut Controller, waiting: &mut VecDeque<Waiting>) {
+    fn drain(&mut self, term: &mut Term) {
         let until = Instant::now() + Duration::from_millis(CONTROLLER_DRAIN_MS_MAX);
         for _ in 0..CONTROLLER_BATCH_MAX {
             if let Ok(beat) = self.beats.try_recv() {
-                self.beat(controller, waiting, beat);
+                self.beat(term, beat);
             } else if let Ok(ask) = self.inbox.try_recv() {
-                self.decide(controller, waiting, ask);
+                self.decide(term, ask);
             } else {
                 return;
             }
@@ -150,19 +161,19 @@ impl<L: MetadataLog> Driver<L> {
         }
     }
 
-    fn decide(&self, controller: &mut Controller, waiting: &mut VecDeque<Waiting>, ask: Ask) {
+    fn decide(&self, term: &mut Term, ask: Ask) {
         self.shared.counters.commands.fetch_add(1, Ordering::Relaxed);
-        let decision = controller.evaluate(ask.command, self.now());
-        waiting.push_back(Waiting { index: decision.index, reply: Reply::Answer(ask.reply, decision.answer) });
+        let decision = term.controller.evaluate(ask.command, self.now());
+        term.waiting.push_back(Waiting { index: decision.index, reply: Reply::Answer(ask.reply, decision.answer) });
     }
 
     /// A heartbeat that changes nothing is answered at once; one that brings a node into service when that is applied.
-    fn beat(&self, controller: &mut Controller, waiting: &mut VecDeque<Waiting>, beat: Beat) {
+    fn beat(&self, term: &mut Term, beat: Beat) {
         self.shared.counters.heartbeats.fetch_add(1, Ordering::Relaxed);
-        let before = controller.overlay().index;
-        match controller.heartbeat(beat.node, beat.epoch, beat.applied, self.now()) {
+        let before = term.controller.overlay().index;
+        match term.controller.heartbeat(beat.node, beat.epoch, beat.applied, self.now()) {
             Ok(heard) if heard.index > before || self.is_fenced(&beat) != heard.fenced => {
-                waiting.push_back(Waiting { index: heard.index, reply: Reply::Heartbeat(beat.reply, heard) });
+                term.waiting.push_back(Waiting { index: heard.index, reply: Reply::Heartbeat(beat.reply, heard) });
             }
             answer => drop(beat.reply.send(answer)),
         }
@@ -172,38 +183,40 @@ impl<L: MetadataLog> Driver<L> {
         self.shared.images.current().nodes.get(&beat.node).is_none_or(|node| node.fenced)
     }
 
-    /// Proposes what was decided and releases the answers; heartbeats are heard meanwhile.
-    async fn commit(
-        &mut self,
-        controller: &mut Controller,
-        waiting: &mut VecDeque<Waiting>,
-        stop: &CancellationToken,
-    ) -> Result<(), End> {
-        for entry in controller.take_entries() {
-            let before = self.shared.images.current();
-            match self.propose(&entry, controller, waiting, stop).await {
-                Ok(index) => {
-                    self.shared.counters.entries.fetch_add(1, Ordering::Relaxed);
-                    self.shared.records.note(&entry, &before);
-                    drop(before);
-                    release(waiting, index);
-                }
-                Err(error) => {
-                    self.shared.counters.failed.fetch_add(1, Ordering::Relaxed);
-                    tracing::warn!(index = %entry.index, %error, "a decision of the controller did not get through");
-                    return Err(self.abandon(waiting, &error));
+    /// Proposes what was decided and releases the answers, until nothing is left to propose: heartbeats are heard
+    /// meanwhile, and may lead to more.
+    async fn commit(&mut self, term: &mut Term, stop: &CancellationToken) -> Result<(), End> {
+        loop {
+            let entries = term.controller.take_entries();
+            if entries.is_empty() {
+                term.release();
+                return Ok(());
+            }
+            for entry in entries {
+                let before = self.shared.images.current();
+                match self.propose(&entry, term, stop).await {
+                    Ok(index) => {
+                        self.shared.counters.entries.fetch_add(1, Ordering::Relaxed);
+                        self.shared.records.note(&entry, &before);
+                        term.applied = index;
+                        term.release();
+                    }
+                    Err(error) => {
+                        self.shared.counters.failed.fetch_add(1, Ordering::Relaxed);
+                        tracing::warn!(index = %entry.index, %error, "a decision of the controller did not get through");
+                        term.abandon(&error);
+                        let stopped = matches!(error, ProposeError::Stopped(_));
+                        return Err(if stopped { End::Stop } else { self.lost() });
+                    }
                 }
             }
         }
-        release(waiting, self.shared.images.index());
-        Ok(())
     }
 
     async fn propose(
         &mut self,
         entry: &Entry,
-        controller: &mut Controller,
-        waiting: &mut VecDeque<Waiting>,
+        term: &mut Term,
         stop: &CancellationToken,
     ) -> Result<MetadataIndex, ProposeError> {
         let log = self.log.clone();
@@ -217,26 +230,9 @@ impl<L: MetadataLog> Driver<L> {
                 _ = leadership.wait_for(|now| !now.leads) => {
                     return Err(ProposeError::OutcomeUnknown("this node no longer leads".to_owned()));
                 }
-                Some(beat) = self.beats.recv() => self.beat(controller, waiting, beat),
+                Some(beat) = self.beats.recv() => self.beat(term, beat),
             }
         }
-    }
-
-    /// Everything that was decided and is not applied is void; callers are told what is known of it.
-    fn abandon(&self, waiting: &mut VecDeque<Waiting>, error: &ProposeError) -> End {
-        release(waiting, self.shared.images.index());
-        let failure = match error {
-            ProposeError::NotLeader { .. } => inactive(),
-            ProposeError::Refused(reason) => {
-                let text = format!("the metadata has moved on, try again: {reason}");
-                Failure::new(ErrorCode::ControllerUnavailable, text)
-            }
-            ProposeError::OutcomeUnknown(_) | ProposeError::Stopped(_) => {
-                Failure::new(ErrorCode::OutcomeUnknown, error.to_string())
-            }
-        };
-        waiting.drain(..).for_each(|waiting| waiting.reply.fail(failure.clone()));
-        if matches!(error, ProposeError::Stopped(_)) { End::Stop } else { self.lost() }
     }
 
     fn lost(&self) -> End {
@@ -257,10 +253,29 @@ impl<L: MetadataLog> Driver<L> {
     }
 }
 
-/// Lets the answers go that rest on nothing later than `applied`.
-fn release(waiting: &mut VecDeque<Waiting>, applied: MetadataIndex) {
-    while let Some(first) = waiting.pop_front_if(|first| first.index <= applied) {
-        first.reply.send();
+impl Term {
+    /// Lets the answers go that rest on nothing later than what this controller knows to be applied.
+    fn release(&mut self) {
+        while let Some(first) = self.waiting.pop_front_if(|first| first.index <= self.applied) {
+            first.reply.send();
+        }
+    }
+
+    /// Everything that was decided and is not applied is void; callers are told what is known of it. The image is no
+    /// guide here: another leader may have put something else at the same index.
+    fn abandon(&mut self, error: &ProposeError) {
+        self.release();
+        let failure = match error {
+            ProposeError::NotLeader { .. } => inactive(),
+            ProposeError::Refused(reason) => {
+                let text = format!("the metadata has moved on, try again: {reason}");
+                Failure::new(ErrorCode::ControllerUnavailable, text)
+            }
+            ProposeError::OutcomeUnknown(_) | ProposeError::Stopped(_) => {
+                Failure::new(ErrorCode::OutcomeUnknown, error.to_string())
+            }
+        };
+        self.waiting.drain(..).for_each(|waiting| waiting.reply.fail(failure.clone()));
     }
 }
 

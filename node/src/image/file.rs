@@ -18,13 +18,14 @@ use super::ImageStore;
 pub struct ImageFile {
     disk: Arc<dyn Disk>,
     path: PathBuf,
+    pub(super) pause: Duration,
 }
 
 impl ImageFile {
     /// The image file of the data directory `data`.
     #[must_use]
     pub fn new(disk: Arc<dyn Disk>, data: &Path) -> Self {
-        Self { disk, path: data.join("metadata").join("image") }
+        Self { disk, path: data.join("metadata").join("image"), pause: Duration::from_millis(IMAGE_SAVE_MS) }
     }
 
     /// Reads the image; an empty one if there is no file. A damaged file is moved aside, with a warning, and counts as
@@ -88,7 +89,7 @@ impl ImageFile {
             }
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep(Duration::from_millis(IMAGE_SAVE_MS)) => {}
+                () = tokio::time::sleep(self.pause) => {}
             }
         }
     }

@@ -100,11 +100,12 @@ async fn who_waits_for_an_index_gets_an_image_that_has_it() {
     assert!(waits.await.expect("runs") >= MetadataIndex(4));
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn the_latest_image_is_saved_and_loaded() {
     let disk = Arc::new(MemoryDisk::new());
     let (faulty, faults) = FaultyDisk::new(disk.clone());
-    let file = ImageFile::new(Arc::new(faulty), Path::new(DATA));
+    let mut file = ImageFile::new(Arc::new(faulty), Path::new(DATA));
+    file.pause = Duration::from_millis(1);
     assert_eq!(file.load(), Ok(Image::default()));
     let store = Arc::new(store_of(1));
     let stop = CancellationToken::new();
@@ -114,15 +115,19 @@ async fn the_latest_image_is_saved_and_loaded() {
         let file = file.clone();
         async move {
             while file.load().expect("loads").index != MetadataIndex(index) {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
     };
     store.apply(entry(2)).expect("applies");
     saved(2).await;
+    let operations = faults.operations();
     faults.set_free_bytes(Some(0));
     store.apply(entry(3)).expect("applies");
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // The directory, the new file, the write that fails.
+    while faults.operations() < operations + 3 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
     assert_eq!(file.load().expect("loads").index, MetadataIndex(2), "a failed save leaves the old file");
     faults.set_free_bytes(None);
     store.apply(entry(4)).expect("applies");

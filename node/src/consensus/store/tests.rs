@@ -5,7 +5,7 @@ use openraft::storage::RaftLogStorageExt;
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::type_config::TypeConfigExt;
 use openraft::{RaftLogReader, StorageError as RaftStorageError};
-use rafka_log::disk::{Crash, FaultyDisk, FileDisk, MemoryDisk};
+use rafka_log::disk::{Crash, FaultyDisk, MemoryDisk};
 
 use super::super::machine::Machine;
 use super::super::snapshots::SnapshotFile;
@@ -54,21 +54,20 @@ fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().expect("builds").block_on(future)
 }
 
-struct OnFiles;
+struct InMemory;
 
-impl StoreBuilder<TypeConfig, LogStore, Machine, (tempfile::TempDir, Worker)> for OnFiles {
-    async fn build(&self) -> Result<((tempfile::TempDir, Worker), LogStore, Machine), RaftStorageError<TypeConfig>> {
-        let dir = tempfile::tempdir().expect("creates");
-        let disk: Arc<dyn Disk> = Arc::new(FileDisk::new(dir.path()));
-        let (store, worker) = LogStore::open_with(disk.clone(), dir.path(), 0, SMALL).expect("opens");
-        let machine = Machine::new(Arc::new(ImageStore::default()), SnapshotFile::new(disk, dir.path()));
-        Ok(((dir, worker), store, machine))
+impl StoreBuilder<TypeConfig, LogStore, Machine, Worker> for InMemory {
+    async fn build(&self) -> Result<(Worker, LogStore, Machine), RaftStorageError<TypeConfig>> {
+        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
+        let (store, worker) = open(disk.clone()).expect("opens");
+        let machine = Machine::new(Arc::new(ImageStore::default()), SnapshotFile::new(disk, Path::new(DIR)));
+        Ok((worker, store, machine))
     }
 }
 
 #[test]
 fn openraft_finds_nothing_wrong_with_the_store() {
-    block_on(Suite::test_all(OnFiles)).expect("passes");
+    block_on(Suite::test_all(InMemory)).expect("passes");
 }
 
 #[tokio::test]
@@ -327,15 +326,18 @@ fn a_lost_segment_a_damaged_vote_and_an_oversized_file_are_errors() {
     assert!(matches!(open(disk).map(drop), Err(OpenError::Damaged { .. })));
 }
 
-#[tokio::test]
-async fn damage_that_comes_while_the_log_is_open_is_noticed_by_the_read() {
+#[test]
+fn damage_that_comes_while_the_log_is_open_is_noticed_by_the_read() {
     let disk = written();
     let (mut store, worker) = open(disk.clone()).expect("opens");
     let place = worker.shared.state.lock().slots[2].place.expect("on disk");
     disk.flip(&writer::segment_path(Path::new(DIR), place.segment), place.position.into(), 1).expect("flips");
-    let error = store.get_log_reader().await.try_get_log_entries(2..3).await.expect_err("damaged").to_string();
-    assert!(error.contains("is damaged at byte"), "{error}");
-    assert_eq!(store.get_log_reader().await.try_get_log_entries(3..4).await.expect("reads"), [entry(1, 3)]);
+    block_on(async {
+        let mut reader = store.get_log_reader().await;
+        let error = reader.try_get_log_entries(2..3).await.expect_err("damaged").to_string();
+        assert!(error.contains("is damaged at byte"), "{error}");
+        assert_eq!(reader.try_get_log_entries(3..4).await.expect("reads"), [entry(1, 3)]);
+    });
     close(store, worker);
 }
 

@@ -212,8 +212,7 @@ impl Writer {
     /// [`WriteError::Full`] the same call can be made again.
     pub(super) fn append(&mut self, entries: &mut VecDeque<RaftEntry>) -> Result<Vec<(u64, Place)>, WriteError> {
         let Some(first) = entries.front() else { return Ok(Vec::new()) };
-        let fits =
-            |active: &Active| active.next == first.log_id.index && u64::from(active.end) < self.segment_bytes;
+        let fits = |active: &Active| active.next == first.log_id.index && u64::from(active.end) < self.segment_bytes;
         if !self.active.as_ref().is_some_and(fits) {
             self.roll(first.log_id.index)?;
         }
