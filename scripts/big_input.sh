@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# big_input.sh [SIZE_MB] [--kill]: publishes a generated file to twelve partitions on three nodes, reads it back, and
+# compares: the same lines, in order within each key. With --kill each node is killed in turn meanwhile (SIGKILL, the
+# founder too) and started again; every acknowledged line must be there, and none twice beyond the retry.
+. "$(dirname "$0")/lib.sh"
+find_binaries
+SIZE=${1:-64} KILL=${2:-}
+[[ $SIZE =~ ^[0-9]+$ && ( -z $KILL || $KILL == --kill ) ]] || fail "usage: big_input.sh [SIZE_MB] [--kill]"
+XTASK=${RAFKA_XTASK:-}
+if [[ -z $XTASK ]]; then
+    (cd "$ROOT" && cargo build --release --quiet -p xtask)
+    XTASK=${CARGO_TARGET_DIR:-$ROOT/target}/release/xtask
+fi
+start_work
+
+say "$SIZE MiB of JSON with 1000 keys"
+run "$XTASK" data generate --mb "$SIZE" --keys 1000 "$WORK/sent"
+
+say "Three nodes, twelve partitions"
+start_node one
+start_node two --bootstrap "$(address one)"
+start_node three --bootstrap "$(address one)"
+RAFKA_BOOTSTRAP=$(address one),$(address two),$(address three)
+export RAFKA_BOOTSTRAP
+run "$BIN/rafka" topic create big -p 12
+
+say "Publish with acks=all"
+"$BIN/rafka" publish big --file "$WORK/sent" --key-separator $'\t' --acks all --quiet -o json \
+    >"$WORK/published" 2>"$WORK/publish.log" &
+PUBLISHER=$!
+NODES+=("$PUBLISHER")
+log_bytes() { du -sk "$WORK"/{one,two,three}/logs 2>/dev/null | awk '{ kib += $1 } END { print kib + 0 }'; }
+if [[ $KILL == --kill ]]; then
+    # Each at a third of the way, by what the logs have: the publish is in the middle whatever the speed.
+    part=1
+    for name in three two one; do
+        reached() { (($(log_bytes) >= SIZE * 1024 * part / 4)) || ! kill -0 "$PUBLISHER" 2>/dev/null; }
+        await 1200 "part $part of the publish" reached
+        kill -0 "$PUBLISHER" 2>/dev/null || fail "the publish ended before node $name was killed: use a larger size"
+        was=$(listen_address "$name")
+        peers=()
+        for other in one two three; do [[ $other == "$name" ]] || peers+=(--bootstrap "$(address "$other")"); done
+        echo "  SIGKILL: node $name, with $(log_bytes) KiB in the logs"
+        kill_node "$name"
+        LISTEN=$was start_node "$name" "${peers[@]}"
+        echo "  node $name is back after $(field "$WORK/$name.json" ready_ms) ms"
+        part=$((part + 1))
+    done
+fi
+wait "$PUBLISHER" || { cat "$WORK/publish.log" >&2; fail "not everything was published"; }
+cat "$WORK/published"
+
+say "Read back"
+START=$SECONDS
+run timeout 1200 "$BIN/rafka" subscribe big --from-beginning --exit-at-end -f '%k\t%v\n' >"$WORK/received"
+echo "  $(wc -l <"$WORK/received") lines in $((SECONDS - START)) s"
+
+say "Compare"
+run "$XTASK" data compare ${KILL:+--allow-duplicates} "$WORK/sent" "$WORK/received"
+"$BIN/rafka" cluster health
+say "Done: what was published is what was read."
