@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libp2p::PeerId;
+use rafka_broker::request::{AdminReply, SwarmDescription};
 use rafka_dht::{Clock, Counts, Route, TopicView};
 use rafka_model::config::nearest;
 use rafka_model::{ClusterId, Monotonic, PartitionId, Timestamp, TopicName};
+use rafka_protocols::{Protocol, admin};
 
 use crate::backoff::Backoff;
 use crate::config::{ClientConfig, ConsumerConfig, ProducerConfig};
@@ -146,6 +148,19 @@ impl Mesh {
     pub async fn ping(&self, peer: PeerId) -> Result<Duration, Error> {
         let pinged = self.0.handle().ping(peer, self.0.deadline()).await;
         pinged.map_err(|trouble| trouble.into_error(format!("ping of {peer}")))
+    }
+
+    /// The swarm of one node: whom it is connected with, and how.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unreachable`].
+    pub async fn swarm(&self, peer: PeerId) -> Result<SwarmDescription, Error> {
+        let (frame, handle) = (admin::encode_request(&rafka_broker::request::Admin::DescribeSwarm), self.0.handle());
+        let answer = handle.exchange(peer, Protocol::Admin, &frame, self.0.deadline(), admin::decode_reply).await;
+        match answer.map_err(|trouble| trouble.into_error(format!("swarm of {peer}")))? {
+            AdminReply::Swarm(swarm) => Ok(*swarm),
+            _ => Err(Error::new(ErrorKind::Failed, "the answer is of another kind than the request")),
+        }
     }
 
     /// Finds the leader of a partition, and says how: from which source, over how many hops, asking whom.

@@ -56,7 +56,9 @@ pub use record::{ConsumedRecord, Delivery, Record};
 
 pub use libp2p::{Multiaddr, PeerId};
 pub use rafka_broker::metadata::{Node, PartitionState};
-pub use rafka_broker::request::{Acks, ClusterDescription, FoundOffset, NewTopic, OffsetSpec, TopicDescription};
+pub use rafka_broker::request::{
+    Acks, ClusterDescription, FoundOffset, NewTopic, OffsetSpec, SwarmDescription, SwarmPeer, TopicDescription,
+};
 pub use rafka_broker::{ErrorCode, Failure};
 pub use rafka_dht::{Counts as ResolveCounts, Route, Source, TopicView};
 pub use rafka_model::{ClusterId, Compression, Header, NodeId, Offset, PartitionId, Timestamp, TopicName};

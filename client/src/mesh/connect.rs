@@ -268,3 +268,52 @@ fn deepest(error: &dyn std::error::Error) -> String {
     }
     error.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::Client;
+
+    fn config(bootstrap: Vec<String>) -> ClientConfig {
+        ClientConfig { bootstrap, connect_timeout_ms: 400, ..ClientConfig::default() }
+    }
+
+    async fn refused(config: ClientConfig) -> Error {
+        Client::connect(config).await.err().expect("nobody is there")
+    }
+
+    /// An address that nobody listens on.
+    async fn dead() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        listener.local_addr().expect("is bound").to_string()
+    }
+
+    #[tokio::test]
+    async fn every_dead_address_is_told_with_its_cause() {
+        let addresses = vec![dead().await, dead().await];
+        let error = refused(ClientConfig { connect_timeout_ms: 60_000, ..config(addresses.clone()) }).await;
+        assert_eq!(error.kind(), ErrorKind::Unreachable);
+        let cause = error.cause().expect("has causes").to_string();
+        assert_eq!(cause.matches("refused").count(), 2, "{cause}");
+        assert!(addresses.iter().all(|address| error.what().contains(address)), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_is_no_node_does_not_hold_a_client_up() {
+        let mute = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let error = refused(config(vec![mute.local_addr().expect("is bound").to_string()])).await;
+        assert_eq!(error.kind(), ErrorKind::Unreachable);
+        assert!(error.to_string().contains("no answer in time"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn nodes_that_are_starting_are_waited_for() {
+        let wait = ClientConfig { wait_for_nodes: true, ..config(vec![dead().await]) };
+        let start = Instant::now();
+        let error = refused(wait).await;
+        assert!(start.elapsed() >= AGAIN, "was tried again");
+        assert!(error.to_string().contains("refused"), "{error}");
+    }
+}
