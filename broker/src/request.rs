@@ -215,6 +215,8 @@ pub enum Admin {
     },
     /// Nodes, controller, index.
     DescribeCluster,
+    /// The swarm of the node that is asked: whom it is connected with.
+    DescribeSwarm,
 }
 
 /// A topic to be made.
@@ -239,6 +241,8 @@ pub enum AdminReply {
     Described(Vec<Result<TopicDescription, Failure>>),
     /// To [`Admin::DescribeCluster`].
     Cluster(Box<ClusterDescription>),
+    /// To [`Admin::DescribeSwarm`].
+    Swarm(Box<SwarmDescription>),
 }
 
 /// What became of one topic of a change.
@@ -290,4 +294,42 @@ pub struct ClusterDescription {
     pub under_replicated: u32,
     /// Nodes in service by the metadata that the answering node has no connection with.
     pub unreachable: Vec<NodeId>,
+}
+
+/// A node's swarm at one moment.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SwarmDescription {
+    /// The node, once it has joined.
+    pub node: Option<NodeId>,
+    /// Its libp2p peer id, as text.
+    pub peer_id: String,
+    /// Multiaddrs that it listens on.
+    pub listening: Vec<String>,
+    /// Entries of its Kademlia routing table.
+    pub routing_table: u32,
+    /// Peers with a connection.
+    pub peers: Vec<SwarmPeer>,
+}
+
+/// A peer that a node is connected with.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SwarmPeer {
+    /// Its libp2p peer id, as text.
+    pub peer_id: String,
+    /// Its node id, if the registry has it.
+    pub node: Option<NodeId>,
+    /// Remote multiaddr of the newest connection.
+    pub address: Option<String>,
+    /// Connections.
+    pub connections: u32,
+    /// Newest ping, microseconds.
+    pub round_trip_us: Option<u64>,
+    /// Program and version it claims.
+    pub agent: Option<String>,
+    /// Authenticated as a node of the cluster.
+    pub member: bool,
+    /// In the Kademlia routing table.
+    pub in_routing_table: bool,
+    /// In the gossip mesh.
+    pub in_gossip_mesh: bool,
 }

@@ -150,7 +150,10 @@ impl Cluster {
             CallError::Timeout | CallError::ConnectionClosed => {
                 Failure::new(ErrorCode::OutcomeUnknown, format!("node {id}, the controller, did not answer: {error}"))
             }
-            _ => Failure::new(ErrorCode::ControllerUnavailable, format!("node {id}, the controller, cannot be reached: {error}")),
+            _ => Failure::new(
+                ErrorCode::ControllerUnavailable,
+                format!("node {id}, the controller, cannot be reached: {error}"),
+            ),
         })
     }
 
@@ -162,7 +165,8 @@ impl Cluster {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now_ms = i64::try_from(since_1970.as_millis()).unwrap_or(i64::MAX);
         let denied = |message: String| Failure::new(ErrorCode::ClusterAuthorizationFailed, message);
-        let certificate = Certificate::verify(shown, &self.public_key, peer, now_ms).map_err(|e| denied(e.to_string()))?;
+        let certificate =
+            Certificate::verify(shown, &self.public_key, peer, now_ms).map_err(|e| denied(e.to_string()))?;
         if certificate.role != Role::Node {
             return Err(denied("the certificate is not a node's".to_owned()));
         }
@@ -204,5 +208,5 @@ fn reachable(node: &Node) -> Option<Reachable> {
 /// True if the request changes metadata; the others are reads that any node answers.
 #[must_use]
 pub fn is_change(request: &Admin) -> bool {
-    !matches!(request, Admin::DescribeTopics { .. } | Admin::DescribeCluster)
+    !matches!(request, Admin::DescribeTopics { .. } | Admin::DescribeCluster | Admin::DescribeSwarm)
 }

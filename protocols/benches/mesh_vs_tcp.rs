@@ -29,8 +29,42 @@ const ROUND: Duration = Duration::from_millis(700);
 const SMALL: usize = 64;
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.expect("a runtime").block_on(compare());
+    for with_mesh in [false, true] {
+        for spawned in [false, true] {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+            let runtime = runtime.expect("a runtime");
+            if spawned {
+                runtime.block_on(async move { tokio::spawn(diagnose(with_mesh, spawned)).await.expect("no panic") });
+            } else {
+                runtime.block_on(diagnose(with_mesh, spawned));
+            }
+        }
+    }
+}
+
+async fn diagnose(with_mesh: bool, spawned: bool) {
+    let mesh = if with_mesh { Some(Mesh::start().await) } else { None };
+    for body in [KIB, 64 * KIB, KIB] {
+        let tcp = Tcp::start(Protocol::Produce, body).await;
+        for client in ["two tasks", "one task"] {
+            let (mut rounds, mut through_mesh) = (Vec::new(), Vec::new());
+            for _ in 0..5 {
+                if let Some(mesh) = &mesh {
+                    through_mesh.push(Round::measure(mesh.run(Protocol::Produce, body, 1)).await);
+                }
+                rounds.push(if client == "one task" {
+                    Round::measure(tcp.run_one_task(Protocol::Produce, body, 1)).await
+                } else {
+                    Round::measure(tcp.run(Protocol::Produce, body, 1)).await
+                });
+            }
+            let show = |rounds: &[Round]| {
+                let each = rounds.iter().map(|r| format!("{:.0}/{:.1}us", r.per_second, r.cpu_us));
+                each.collect::<Vec<_>>().join(" ")
+            };
+            println!("mesh {with_mesh:<5} spawned {spawned:<5} body {body:>6} {client}: tcp {} | mesh {}", show(&rounds), show(&through_mesh));
+        }
+    }
 }
 
 async fn compare() {
@@ -241,6 +275,26 @@ impl Tcp {
         }
         writing.await.expect("no panic");
         done
+    }
+}
+
+impl Tcp {
+    async fn run_one_task(&self, protocol: Protocol, body: usize, in_flight: usize) -> u64 {
+        let (request, answer) = shapes(protocol, body);
+        let (mut reader, mut writer) = (self.reader.lock().await, self.writer.lock().await);
+        let end = Instant::now() + ROUND;
+        let (mut sent, mut done) = (0, 0);
+        loop {
+            while sent - done < in_flight as u64 && Instant::now() < end {
+                write_plain(&mut writer, &request).await;
+                sent += 1;
+            }
+            if sent == done {
+                return done;
+            }
+            assert_eq!(read_plain(&mut reader).await, Some(answer.body_len()));
+            done += 1;
+        }
     }
 }
 

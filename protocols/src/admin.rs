@@ -3,6 +3,7 @@
 //! The answer is a protobuf message in the body: a description of every topic may be larger than any header.
 
 mod reply;
+mod swarm;
 
 use rafka_broker::request::{Admin, NewTopic};
 use rafka_model::limits::{CONFIG_VALUE_BYTES_MAX, REQUEST_PARTITIONS_MAX};
@@ -40,6 +41,7 @@ pub fn encode_request(request: &Admin) -> Frame {
         }),
         Admin::DescribeTopics { names } => Kind::DescribeTopics(proto::DescribeTopics { names: names.clone() }),
         Admin::DescribeCluster => Kind::DescribeCluster(proto::DescribeCluster {}),
+        Admin::DescribeSwarm => Kind::DescribeSwarm(proto::DescribeSwarm {}),
     };
     header_only(&proto::AdminRequest { kind: Some(kind) })
 }
@@ -73,6 +75,7 @@ pub fn decode_request(frame: &Frame) -> Result<Admin, DecodeError> {
         }
         Kind::DescribeTopics(describe) => Admin::DescribeTopics { names: names(describe.names)? },
         Kind::DescribeCluster(_) => Admin::DescribeCluster,
+        Kind::DescribeSwarm(_) => Admin::DescribeSwarm,
     })
 }
 

@@ -33,7 +33,7 @@ pub enum View {
     Full,
 }
 
-/// What the feed had.
+/// What the feed had: at most [`WATCH_ENTRIES_MAX`] entries and as many records, within the cap of a frame's body.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Feed {
     /// Last entry that the answering node has applied.

@@ -147,6 +147,7 @@ fn admin_request() -> impl Strategy<Value = Admin> {
         }),
         vec(word(), 0..4).prop_map(|names| Admin::DescribeTopics { names }),
         Just(Admin::DescribeCluster),
+        Just(Admin::DescribeSwarm),
     ]
 }
 

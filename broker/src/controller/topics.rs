@@ -32,7 +32,7 @@ impl Controller {
                 one(&name, self.alter(&name, changes, validate_only))
             }
             Admin::AddPartitions { name, total, validate_only } => one(&name, self.grow(&name, total, validate_only)),
-            Admin::DescribeTopics { .. } | Admin::DescribeCluster => {
+            Admin::DescribeTopics { .. } | Admin::DescribeCluster | Admin::DescribeSwarm => {
                 let text = "metadata is read from the image of any node, not from the controller";
                 return Err(Failure::new(ErrorCode::InvalidRequest, text));
             }

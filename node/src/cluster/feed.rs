@@ -10,8 +10,8 @@ use rafka_broker::{ErrorCode, Failure};
 use rafka_dht::SignedRecord;
 use rafka_model::MetadataIndex;
 use rafka_model::limits::{CONTROL_DEADLINE_MS, LONG_POLL_MS_MAX, SNAPSHOT_BYTES_MAX};
-use rafka_protocols::watch::{self, Content, Feed, View, Watch};
 use rafka_protocols::Protocol;
+use rafka_protocols::watch::{self, Content, Feed, View, Watch};
 use tokio::sync::{Notify, mpsc};
 use tracing::{debug, warn};
 

@@ -7,10 +7,10 @@ use rafka_broker::controller::Registration;
 use rafka_broker::{ErrorCode, Failure};
 use rafka_model::limits::CONTROL_DEADLINE_MS;
 use rafka_model::{BrokerEpoch, NodeId};
+use rafka_protocols::Protocol;
 use rafka_protocols::address::BootstrapAddress;
 use rafka_protocols::certificate;
 use rafka_protocols::register::{self, Joiner, Reply, Request};
-use rafka_protocols::Protocol;
 use tracing::{debug, error, info, warn};
 
 use super::{Cluster, Reachable, Standing};
@@ -62,15 +62,22 @@ impl Registrar {
                     if let Err(error) = self.data.save_membership(place) {
                         error!(%error, "cannot keep the node's place in the cluster");
                     }
-                    self.cluster.standing.send_replace(Standing { node: Some(node), epoch: Some(epoch), in_service: false });
+                    self.cluster.standing.send_replace(Standing {
+                        node: Some(node),
+                        epoch: Some(epoch),
+                        in_service: false,
+                    });
                     self.beat(node, epoch).await;
                 }
                 // A process that was killed counts as alive for three heartbeats; one that lives on, for ever.
                 Err(failure)
                     if failure.code == ErrorCode::DuplicateBrokerRegistration
-                        && twin_since.get_or_insert_with(Instant::now).elapsed() < self.cluster.session * 2 =>
+                        && twin_since.is_none_or(|since| since.elapsed() < self.cluster.session * 2) =>
                 {
-                    warn!(%failure, "waiting for another process with this identity to end");
+                    if twin_since.is_none() {
+                        info!(%failure, "waiting for an earlier process with this identity to be forgotten");
+                        twin_since = Some(Instant::now());
+                    }
                     tokio::time::sleep(RETRY_MIN * 2).await;
                 }
                 Err(failure) if !failure.code.is_retriable() => {
@@ -134,7 +141,9 @@ impl Registrar {
         let answer = answer.map_err(|error| {
             Failure::new(ErrorCode::ControllerUnavailable, format!("peer {} cannot be asked: {error}", at.peer))
         })?;
-        match register::decode_reply(&answer).map_err(|e| Failure::new(ErrorCode::ControllerUnavailable, e.to_string()))?? {
+        match register::decode_reply(&answer)
+            .map_err(|e| Failure::new(ErrorCode::ControllerUnavailable, e.to_string()))??
+        {
             Reply::Joined { certificate, node, epoch, .. } => {
                 self.cluster.heard_controller();
                 self.cluster.certificate.store(Some(Arc::new(certificate)));

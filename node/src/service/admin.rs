@@ -1,12 +1,12 @@
 //! Admin: reads from this node's image, changes at the controller.
 
-use rafka_broker::request::{Admin, AdminReply};
+use rafka_broker::request::{Admin, AdminReply, SwarmDescription, SwarmPeer};
 use rafka_broker::{ErrorCode, Failure, describe_cluster, describe_topics};
 use rafka_protocols::{Frame, admin};
 
 use super::{Served, Service, malformed, outcome};
 use crate::cluster::is_change;
-use crate::mesh::Standing;
+use crate::mesh::{PeerInfo, Snapshot, Standing};
 
 pub(super) async fn serve(service: &Service, standing: Standing, frame: &Frame) -> Served {
     let answer = match admin::decode_request(frame).map_err(malformed) {
@@ -45,11 +45,41 @@ async fn answer(service: &Service, standing: Standing, request: Admin) -> Result
             description.unreachable = cluster.unreachable(&image).await;
             Ok(AdminReply::Cluster(Box::new(description)))
         }
+        Admin::DescribeSwarm => match cluster.mesh.snapshot().await {
+            Some(swarm) => Ok(AdminReply::Swarm(Box::new(describe_swarm(service, swarm)))),
+            None => Err(Failure::new(ErrorCode::NotReady, "this node is stopping")),
+        },
         // A member asks because its image names this node: pass nothing on, or two nodes could pass it round for ever.
         change if is_change(&change) && standing == Standing::Member => match &cluster.controller {
             Some(controller) => controller.admin(service.with_defaults(change)).await,
             None => Err(Failure::new(ErrorCode::NotController, "this node is not the controller")),
         },
         change => cluster.change(service.with_defaults(change)).await,
+    }
+}
+
+fn describe_swarm(service: &Service, swarm: Snapshot) -> SwarmDescription {
+    let cluster = &service.cluster;
+    let image = cluster.images.current();
+    let peer = |info: PeerInfo| {
+        let peer_id = info.peer.to_string();
+        SwarmPeer {
+            node: image.node_by_peer(&peer_id).map(|node| node.id),
+            peer_id,
+            address: info.address.map(|address| address.to_string()),
+            connections: info.connections,
+            round_trip_us: info.round_trip.and_then(|time| u64::try_from(time.as_micros()).ok()),
+            agent: info.agent,
+            member: info.member,
+            in_routing_table: info.in_routing_table,
+            in_gossip_mesh: info.in_gossip_mesh,
+        }
+    };
+    SwarmDescription {
+        node: cluster.standing().node,
+        peer_id: cluster.mesh.local().to_string(),
+        listening: swarm.listening.iter().map(ToString::to_string).collect(),
+        routing_table: u32::try_from(swarm.routing_table).unwrap_or(u32::MAX),
+        peers: swarm.peers.into_iter().map(peer).collect(),
     }
 }

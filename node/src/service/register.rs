@@ -35,7 +35,9 @@ impl Service {
             None => Ok(()),
             Some(hash) => match proof {
                 None => denied("this cluster wants a join token; give --join-token-file FILE"),
-                Some(proof) if certificate::verify_proof(&proof, &hash, &cluster.id, peer, &cluster.mesh.local()) => Ok(()),
+                Some(proof) if certificate::verify_proof(&proof, &hash, &cluster.id, peer, &cluster.mesh.local()) => {
+                    Ok(())
+                }
                 Some(_) => denied("the join token is not this cluster's"),
             },
         }

@@ -41,7 +41,10 @@ async fn answer(service: &Service, frame: &Frame, subjects: &[Subject]) -> Resul
                     Ok(key) => {
                         let found = cluster.mesh.dht_get(key, Version::ANY).await.record;
                         found.map(|record| record.bytes().clone()).ok_or_else(|| {
-                            Failure::new(ErrorCode::ControllerUnavailable, "the controller does not answer, and the directory has no record")
+                            Failure::new(
+                                ErrorCode::ControllerUnavailable,
+                                "the controller does not answer, and the directory has no record",
+                            )
                         })
                     }
                 });
@@ -66,7 +69,9 @@ fn key(image: &Image, subject: &Subject) -> Result<Key, Failure> {
 fn unknown(subject: &Subject) -> Failure {
     match subject {
         Subject::TopicId(id) => Failure::new(ErrorCode::UnknownTopicId, format!("no topic has the id {id}")),
-        Subject::Topic(name) => Failure::new(ErrorCode::UnknownTopicOrPartition, format!("topic {:?} does not exist", name.as_str())),
+        Subject::Topic(name) => {
+            Failure::new(ErrorCode::UnknownTopicOrPartition, format!("topic {:?} does not exist", name.as_str()))
+        }
         _ => Failure::new(ErrorCode::UnknownTopicOrPartition, "there is no such record"),
     }
 }

@@ -41,7 +41,9 @@ async fn answer(service: &Service, peer: PeerId, request: Watch) -> Result<Feed,
     // Records come with the last piece, so that they arrive with the image that explains them.
     let reached = match &content {
         Content::Entries(entries) => MetadataIndex(request.from.0 + entries.len() as u64),
-        Content::Snapshot { index, bytes_total, offset, chunk } if offset + chunk.len() as u64 >= *bytes_total => *index,
+        Content::Snapshot { index, bytes_total, offset, chunk } if offset + chunk.len() as u64 >= *bytes_total => {
+            *index
+        }
         Content::Snapshot { .. } => request.from,
     };
     let node = image.node_by_peer(&peer.to_string()).map(|node| node.id);
@@ -66,10 +68,7 @@ fn fitting(entries: Vec<Bytes>) -> Vec<Bytes> {
     entries.into_iter().take(WATCH_ENTRIES_MAX).take_while(fits).collect()
 }
 
-fn snapshot(
-    image: &rafka_broker::metadata::Image,
-    resume: Option<(MetadataIndex, u64)>,
-) -> Result<Content, Failure> {
+fn snapshot(image: &rafka_broker::metadata::Image, resume: Option<(MetadataIndex, u64)>) -> Result<Content, Failure> {
     let (wanted, offset) = resume.unwrap_or((image.index, 0));
     if wanted != image.index {
         return Err(Failure::new(ErrorCode::Busy, "the snapshot was replaced by a newer one; begin again"));
@@ -77,5 +76,10 @@ fn snapshot(
     let bytes = Bytes::from(encode_image(image).map_err(|e| Failure::new(ErrorCode::Unknown, e.to_string()))?);
     let begin = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
     let end = begin.saturating_add(FEED_BYTES_MAX).min(bytes.len());
-    Ok(Content::Snapshot { index: image.index, bytes_total: bytes.len() as u64, offset: begin as u64, chunk: bytes.slice(begin..end) })
+    Ok(Content::Snapshot {
+        index: image.index,
+        bytes_total: bytes.len() as u64,
+        offset: begin as u64,
+        chunk: bytes.slice(begin..end),
+    })
 }

@@ -10,7 +10,7 @@ use rafka_model::limits::{
 };
 use rafka_model::{BootId, BrokerEpoch, ClusterId, DirectoryId, MetadataIndex, NodeId, PartitionId, TopicName};
 
-use super::factor;
+use super::{factor, swarm};
 use crate::Frame;
 use crate::proto::{self, admin_answer::Kind};
 use crate::wire::{
@@ -31,6 +31,7 @@ pub fn encode_reply(reply: &Answer<AdminReply>) -> Frame {
             Kind::Described(proto::DescribedTopics { topics: topics.iter().map(described_to_wire).collect() })
         }
         Ok(AdminReply::Cluster(cluster)) => Kind::Cluster(cluster_to_wire(cluster)),
+        Ok(AdminReply::Swarm(swarm)) => Kind::Swarm(swarm::to_wire(swarm)),
     };
     let answer = proto::AdminAnswer { kind: Some(kind) };
     Frame::new(Bytes::new(), answer.encode_to_vec().into())
@@ -46,7 +47,7 @@ pub fn decode_reply(frame: &Frame) -> Result<Answer<AdminReply>, DecodeError> {
         return Ok(Err(failure_from_wire(failure)?));
     }
     let answer: proto::AdminAnswer =
-        wire::decode(&frame.body(), "fields of a reply", TOPICS_MAX + NODES_MAX, &[1, 2, 3])?;
+        wire::decode(&frame.body(), "fields of a reply", TOPICS_MAX + NODES_MAX, &[1, 2, 3, 4])?;
     Ok(Ok(match answer.kind.ok_or(DecodeError::Missing("kind of reply"))? {
         Kind::Topics(replies) => AdminReply::Topics(
             bounded("topics", replies.topics, TOPICS_MAX)?
@@ -61,6 +62,7 @@ pub fn decode_reply(frame: &Frame) -> Result<Answer<AdminReply>, DecodeError> {
                 .collect::<Result<_, _>>()?,
         ),
         Kind::Cluster(cluster) => AdminReply::Cluster(Box::new(cluster_from_wire(cluster)?)),
+        Kind::Swarm(swarm) => AdminReply::Swarm(Box::new(swarm::from_wire(swarm)?)),
     }))
 }
 

@@ -79,6 +79,9 @@ impl Default for Config {
 }
 
 /// Request-response for every [`Protocol`]: one of libp2p's behaviours for each, and the calls that go through them.
+///
+/// In a composed behaviour it comes behind those that refuse connections: request-response counts on a connection as
+/// soon as it has made a handler for it, and calls given to one that another behaviour then refuses never end.
 pub struct Behaviour {
     /// By protocol; without a cluster there is only hello.
     exchanges: [Option<Exchange>; PROTOCOLS],
