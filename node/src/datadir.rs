@@ -26,8 +26,19 @@ pub use membership::Membership;
 use membership::NodeFile;
 
 /// What may lie in a directory that is Rafka's.
-const OURS: [&str; 11] =
-    ["lock", "node.json", "nominee", "boot", "clean", "identity.key", "metadata", "logs", "tmp", "lost+found", "rafka.yaml"];
+const OURS: [&str; 11] = [
+    "lock",
+    "node.json",
+    "nominee",
+    "boot",
+    "clean",
+    "identity.key",
+    "metadata",
+    "logs",
+    "tmp",
+    "lost+found",
+    "rafka.yaml",
+];
 
 /// How the process before this one ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

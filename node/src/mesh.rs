@@ -19,8 +19,8 @@ use libp2p::{Multiaddr, PeerId, Swarm};
 use rafka_dht::{Clock, Found, Key, SignedRecord, Stored, Verifier, Version};
 use rafka_model::ClusterId;
 use rafka_model::limits::{NODE_REQUESTS_MAX, SWARM_COMMANDS_MAX};
-use rafka_protocols::rpc::{self, CallError, Limiter, Responder};
 use rafka_protocols::gossip::{self, Channel, Hint};
+use rafka_protocols::rpc::{self, CallError, Limiter, Responder};
 use rafka_protocols::transport::{swarm_config, transport};
 use rafka_protocols::{Frame, Protocol};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -106,14 +106,39 @@ pub struct Snapshot {
 
 /// What the swarm task can be asked.
 enum Command {
-    Call { peer: PeerId, addresses: Vec<Multiaddr>, protocol: Protocol, frame: Frame, reply: oneshot::Sender<Result<Frame, CallError>> },
-    Get { key: Key, min: Version, reply: oneshot::Sender<Found> },
-    Put { record: SignedRecord, holders: Vec<PeerId>, reply: oneshot::Sender<Stored> },
-    Publish { hint: Hint },
-    Dial { address: Multiaddr },
-    Certify { peer: PeerId, until: Instant },
-    AdmitClient { peer: PeerId },
-    Snapshot { reply: oneshot::Sender<Snapshot> },
+    Call {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+        protocol: Protocol,
+        frame: Frame,
+        reply: oneshot::Sender<Result<Frame, CallError>>,
+    },
+    Get {
+        key: Key,
+        min: Version,
+        reply: oneshot::Sender<Found>,
+    },
+    Put {
+        record: SignedRecord,
+        holders: Vec<PeerId>,
+        reply: oneshot::Sender<Stored>,
+    },
+    Publish {
+        hint: Hint,
+    },
+    Dial {
+        address: Multiaddr,
+    },
+    Certify {
+        peer: PeerId,
+        until: Instant,
+    },
+    AdmitClient {
+        peer: PeerId,
+    },
+    Snapshot {
+        reply: oneshot::Sender<Snapshot>,
+    },
 }
 
 /// What the swarm is built from.
@@ -173,8 +198,8 @@ pub async fn start(config: Config, recorder: SwarmRecorder) -> Result<Started, S
     let rpc = rpc::Behaviour::cluster(&config.cluster, true);
     let counters = rpc.counters();
     let kad = rafka_dht::behaviour(local, config.verifier.clone(), rafka_dht::Mode::Server, config.clock);
-    let behaviour = behaviour::Behaviour::new(&config.key, kad, gossip::config(&config.cluster), rpc)
-        .map_err(StartError::Build)?;
+    let behaviour =
+        behaviour::Behaviour::new(&config.key, kad, gossip::config(&config.cluster), rpc).map_err(StartError::Build)?;
     let transport = transport(&config.key).map_err(|e| StartError::Build(e.to_string()))?;
     let mut swarm = Swarm::new(transport, behaviour, local, swarm_config(IDLE));
     for channel in Channel::ALL {

@@ -45,6 +45,7 @@ pub fn main_until(args: &NodeArgs, stop: impl Future<Output = ()>) -> ExitCode {
             return ExitCode::from(BAD_CONFIG);
         }
     };
+    raise_open_files();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("rafka").build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -59,7 +60,11 @@ pub fn main_until(args: &NodeArgs, stop: impl Future<Output = ()>) -> ExitCode {
 
 async fn run(loaded: Loaded, level: LevelHandle, began: Instant, stop: impl Future<Output = ()>) -> ExitCode {
     let Loaded { config, file, .. } = loaded;
-    info!(version = version(), config = file.as_ref().map_or_else(|| "none".to_owned(), |f| f.display().to_string()), "rafka-node");
+    info!(
+        version = version(),
+        config = file.as_ref().map_or_else(|| "none".to_owned(), |f| f.display().to_string()),
+        "rafka-node"
+    );
     let mut ended = std::pin::pin!(ended(stop));
     // Joining waits for peers that may never come, so a signal must be heard meanwhile.
     let server = tokio::select! {
@@ -122,7 +127,8 @@ fn failed(problem: &ServerError) -> ExitCode {
 
 /// Ends with the first of: SIGINT, SIGTERM, `stop`.
 async fn ended(stop: impl Future<Output = ()>) {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         return stop.await;
     };
     tokio::select! {
@@ -139,12 +145,21 @@ impl ServerError {
             Self::Mesh(crate::mesh::StartError::Listen { .. }) => {
                 Some("another program may use this port; choose another with --listen, or any free one with port 0")
             }
-            Self::Refused(failure) if failure.code == rafka_broker::ErrorCode::DuplicateBrokerRegistration => {
-                Some("stop the other process; a copied data directory must not run twice: delete the copy and start with an empty one")
-            }
+            Self::Refused(failure) if failure.code == rafka_broker::ErrorCode::DuplicateBrokerRegistration => Some(
+                "stop the other process; a copied data directory must not run twice: delete the copy and start with an empty one",
+            ),
             Self::Refused(_) => Some("check --join-token-file and --cluster-id against a node that is in the cluster"),
             _ => None,
         }
     }
 }
 
+/// Allows as many open files as the system lets us have: each active log holds one.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!(%error, "cannot raise the limit of open files");
+    }
+}

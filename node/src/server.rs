@@ -199,7 +199,9 @@ impl Server {
         let failed = |reason: String| ServerError::Write { path: path.clone(), reason };
         let text = serde_json::to_string(ready).map_err(|e| failed(e.to_string()))?;
         let part = path.with_extension("part");
-        std::fs::write(&part, text + "\n").and_then(|()| std::fs::rename(&part, path)).map_err(|e| failed(e.to_string()))
+        std::fs::write(&part, text + "\n")
+            .and_then(|()| std::fs::rename(&part, path))
+            .map_err(|e| failed(e.to_string()))
     }
 
     /// Longest time that [`Self::shutdown`] takes.

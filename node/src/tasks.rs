@@ -29,7 +29,9 @@ impl Tasks {
         work: impl Future<Output = ()> + Send + 'static,
     ) {
         let (stop, health) = (stop.clone(), self.health.clone());
-        let work = tokio::spawn(async move { stop.run_until_cancelled_owned(work).await }.instrument(tracing::info_span!("task", name)));
+        let work = tokio::spawn(
+            async move { stop.run_until_cancelled_owned(work).await }.instrument(tracing::info_span!("task", name)),
+        );
         self.tracker.spawn(async move {
             if let Err(panic) = work.await {
                 error!(task = name, %panic, "a task of the node died");

@@ -47,9 +47,8 @@ impl Behaviour {
             .with_max_established_per_peer(Some(PEER_CONNECTIONS_MAX));
         let identify = identify::Config::new("/rafka/1".to_owned(), key.public())
             .with_agent_version(concat!("rafka/", env!("CARGO_PKG_VERSION")).to_owned());
-        let gossip =
-            gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Signed(key.clone()), gossip)
-                .map_err(str::to_owned)?;
+        let gossip = gossipsub::Behaviour::new(gossipsub::MessageAuthenticity::Signed(key.clone()), gossip)
+            .map_err(str::to_owned)?;
         Ok(Self {
             limits: connection_limits::Behaviour::new(limits),
             memory: memory_connection_limits::Behaviour::with_max_percentage(MEMORY_SHARE_MAX),

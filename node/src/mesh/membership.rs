@@ -84,9 +84,7 @@ impl Membership {
             let pause = self.redial.get(peer).map_or(Duration::ZERO, |(_, pause)| *pause);
             self.redial.insert(*peer, (now + REDIAL_MAX, pause));
         }
-        due.into_iter()
-            .filter_map(|peer| Some(Member { peer, addresses: self.members.get(&peer)?.clone() }))
-            .collect()
+        due.into_iter().filter_map(|peer| Some(Member { peer, addresses: self.members.get(&peer)?.clone() })).collect()
     }
 }
 

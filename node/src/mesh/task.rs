@@ -9,17 +9,17 @@ use libp2p::swarm::{DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, gossipsub, identify, ping};
 use rafka_broker::{ErrorCode, Failure};
 use rafka_model::ClusterId;
+use rafka_protocols::Protocol;
 use rafka_protocols::gossip::{self, Channel};
 use rafka_protocols::rpc::{self, Inbound};
-use rafka_protocols::Protocol;
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
 use super::admission::{Admission, Standing};
 use super::behaviour::{Behaviour, BehaviourEvent};
 use super::membership::{Member, Membership};
-use super::{Command, GossipMessage, PeerInfo, Request, Snapshot};
 use super::recorder::SwarmRecorder;
+use super::{Command, GossipMessage, PeerInfo, Request, Snapshot};
 
 /// How often members that are not connected are dialled and strangers are shown out.
 const TICK: Duration = Duration::from_millis(100);
@@ -221,7 +221,8 @@ impl Task {
         let Inbound { peer, protocol, frame, respond } = inbound;
         let standing = self.admission.standing(&peer, Instant::now());
         if standing == Standing::Stranger && !matches!(protocol, Protocol::Hello | Protocol::Register) {
-            let failure = Failure::new(ErrorCode::ClusterAuthorizationFailed, "register first: this cluster wants a join token");
+            let failure =
+                Failure::new(ErrorCode::ClusterAuthorizationFailed, "register first: this cluster wants a join token");
             respond.respond(Err(failure));
             return;
         }

@@ -75,7 +75,8 @@ fn check_time(time: Timestamp, config: &TopicConfig, now: Timestamp, index: usiz
     } else {
         return Ok(());
     };
-    let message = format!("record batch {index} has timestamp {time}, {found} ms from the broker's; {key} is {limit} ms");
+    let message =
+        format!("record batch {index} has timestamp {time}, {found} ms from the broker's; {key} is {limit} ms");
     Err(Failure::new(ErrorCode::InvalidTimestamp, message))
 }
 

@@ -41,7 +41,12 @@ impl Known {
             return Failure::new(ErrorCode::UnknownTopicId, message);
         };
         let Some(state) = topic.partition(at.partition) else {
-            let message = format!("topic {} has {} partitions, no partition {}", topic.name, topic.partitions.len(), at.partition);
+            let message = format!(
+                "topic {} has {} partitions, no partition {}",
+                topic.name,
+                topic.partitions.len(),
+                at.partition
+            );
             return Failure::new(ErrorCode::UnknownTopicOrPartition, message);
         };
         if state.replicas.contains(&self.me) {

@@ -74,7 +74,10 @@ impl Inner {
     ) -> Vec<PartitionReply<T>> {
         let failed = |code, message: &str| {
             let failure = Failure::new(code, message);
-            named.iter().map(|partition| PartitionReply { partition: *partition, result: Err(failure.clone()) }).collect()
+            named
+                .iter()
+                .map(|partition| PartitionReply { partition: *partition, result: Err(failure.clone()) })
+                .collect()
         };
         let Ok(_permit) = self.cold.acquire().await else {
             return failed(ErrorCode::NotReady, "the node is stopping");

@@ -65,11 +65,7 @@ impl Inner {
         partitions.into_iter().map(append).collect()
     }
 
-    fn append_one(
-        self: &Arc<Self>,
-        part: ProducePartition,
-        terms: Terms,
-    ) -> Result<(Arc<Replica>, Accepted), Failure> {
+    fn append_one(self: &Arc<Self>, part: ProducePartition, terms: Terms) -> Result<(Arc<Replica>, Accepted), Failure> {
         let replica = self.find(part.partition)?;
         let standing = replica.standing();
         // Refused again under the lock if it changes meanwhile; here it saves the checksum.
@@ -77,7 +73,8 @@ impl Inner {
         let batches = accept(part.records, &standing.config, terms.now)?;
         drop(standing);
         let count = |size: fn(&RecordBatch) -> u64| batches.iter().map(size).sum::<u64>();
-        let (records, bytes) = (count(|batch| u64::from(batch.header().record_count)), count(|batch| batch.len() as u64));
+        let (records, bytes) =
+            (count(|batch| u64::from(batch.header().record_count)), count(|batch| batch.len() as u64));
         let number = batches.len() as u64;
         let accepted = replica.append(self, batches, Terms { believed: part.leader_epoch, ..terms })?;
         self.counters.produced(number, records, bytes);

@@ -18,7 +18,7 @@ use rafka_broker::ErrorCode;
 use rafka_broker::metadata::{Cluster, Image, Node, PartitionState, Role, Topic};
 use rafka_broker::request::*;
 use rafka_log::Shutdown;
-use rafka_log::disk::{Disk, DiskFile, FaultyDisk, Faults, MemoryDisk};
+use rafka_log::disk::{Disk, DiskFile, Faults, FaultyDisk, MemoryDisk};
 use rafka_model::*;
 
 use super::*;
@@ -179,8 +179,7 @@ impl Bench {
             cluster: Some(cluster),
             voters: vec![ME],
             nodes: BTreeMap::from(nodes),
-            topics: BTreeMap::new(),
-            topic_ids: BTreeMap::new(),
+            ..Image::default()
         };
         Self { partitions, image, memory, faults, watch, clock, disk, config }
     }
@@ -309,7 +308,8 @@ impl Bench {
 
 fn open(disk: &Arc<dyn Disk>, clock: &Arc<TestClock>, config: &Config) -> Partitions {
     let (disk, clock) = (disk.clone(), clock.clone());
-    let setup = Setup { config: config.clone(), dir: PathBuf::from("/data"), disk, clock, shutdown: Shutdown::MemoryKept };
+    let setup =
+        Setup { config: config.clone(), dir: PathBuf::from("/data"), disk, clock, shutdown: Shutdown::MemoryKept };
     Partitions::open(setup).expect("opens")
 }
 

@@ -45,7 +45,9 @@ pub(super) async fn plan(
         cluster: known.or(cluster.id),
         nominee: data.nominee().and_then(|text| text.parse().ok()),
     };
-    let outcome = joiner::search(search, |nominee: PeerId| data.save_nominee(&nominee.to_string()).map_err(|e| e.to_string())).await?;
+    let outcome =
+        joiner::search(search, |nominee: PeerId| data.save_nominee(&nominee.to_string()).map_err(|e| e.to_string()))
+            .await?;
     Ok(match outcome {
         Outcome::Found => Plan::Found,
         Outcome::Join(key, hello, told_by) => {

@@ -59,7 +59,8 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
 
     let metrics = Arc::new(Metrics::new());
     let clock = rafka_dht::clock::system();
-    let verifier = Verifier::new(place.cluster, &place.public_key).map_err(|e| ServerError::Conflict(format!("the cluster key is not usable: {e}")))?;
+    let verifier = Verifier::new(place.cluster, &place.public_key)
+        .map_err(|e| ServerError::Conflict(format!("the cluster key is not usable: {e}")))?;
     let swarm = mesh::Config {
         key: identity.keypair.clone(),
         cluster: place.cluster,
@@ -96,7 +97,10 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
         controller,
         session: Duration::from_millis(config.cluster.session_ms),
         clock,
-        standing: watch::Sender::new(Standing { node: data.membership().and_then(|m| m.node_id), ..Standing::default() }),
+        standing: watch::Sender::new(Standing {
+            node: data.membership().and_then(|m| m.node_id),
+            ..Standing::default()
+        }),
         certificate: arc_swap::ArcSwapOption::empty(),
         heard: Mutex::new(Monotonic::default()),
     });
@@ -157,7 +161,8 @@ async fn find_place(
         && member.cluster_id != pinned
     {
         return Err(ServerError::Conflict(format!(
-            "the data directory belongs to cluster {}, but --cluster-id names {pinned}", member.cluster_id
+            "the data directory belongs to cluster {}, but --cluster-id names {pinned}",
+            member.cluster_id
         )));
     }
     let voter = RaftLog::exists(&**disk, data.root(), 0).map_err(|e| ServerError::Consensus(e.to_string()))?;
@@ -169,7 +174,13 @@ async fn find_place(
     match (member, &image.cluster) {
         (Some(member), Some(cluster)) if cluster.id == member.cluster_id => {
             let (cluster, public_key) = (cluster.id, cluster.public_key);
-            return Ok(Place { cluster, public_key, images: Arc::new(ImageStore::new(image)), key: None, first: Vec::new() });
+            return Ok(Place {
+                cluster,
+                public_key,
+                images: Arc::new(ImageStore::new(image)),
+                key: None,
+                first: Vec::new(),
+            });
         }
         _ => {}
     }
@@ -339,12 +350,8 @@ async fn open_ops(
     let sampled = super::sample::Sampler::new(cluster, partitions, data, config.ops.metric_partitions_max);
     let status = sampled.clone();
     metrics.sample(config.ops.metric_partitions_max, move || sampled.sample());
-    let shown = Shown {
-        metrics: metrics.clone(),
-        health: health.clone(),
-        level,
-        status: Arc::new(move || status.status()),
-    };
+    let shown =
+        Shown { metrics: metrics.clone(), health: health.clone(), level, status: Arc::new(move || status.status()) };
     let running = ops::start(&config.ops, shown, stop.ops.clone()).await?;
     Ok(running.map(|running| running.address))
 }

@@ -92,7 +92,8 @@ impl Replica {
             Err(error) => return Err(self.refuse(inner, writer, &known, error)),
         };
         let log_start = log.log_start();
-        let (base_offset, append_time) = appended.first().map(|(first, _)| (first.base_offset, first.append_time)).unzip();
+        let (base_offset, append_time) =
+            appended.first().map(|(first, _)| (first.base_offset, first.append_time)).unzip();
         let next = self.note(inner, writer, appended, terms.request_bytes);
         self.step(inner, writer, Input::Appended(next));
         let waiting = self.wait(inner, writer, terms, next);
@@ -107,7 +108,13 @@ impl Replica {
     }
 
     /// Remembers what was appended until the high watermark passes it; returns the log's end.
-    fn note(&self, inner: &Inner, writer: &mut Writer, appended: Vec<(Appended, Bytes)>, request_bytes: usize) -> Offset {
+    fn note(
+        &self,
+        inner: &Inner,
+        writer: &mut Writer,
+        appended: Vec<(Appended, Bytes)>,
+        request_bytes: usize,
+    ) -> Offset {
         let mut end = Offset::ZERO;
         for (appended, given) in appended {
             let (base, next) = (appended.base_offset, appended.last_offset.plus(1));
@@ -238,8 +245,12 @@ pub(in crate::partitions) fn failure_of(code: ErrorCode, replica: &Replica, know
     let name = known.name(replica.at);
     let message = match code {
         ErrorCode::NotLeaderOrFollower => return known.not_leader(replica.at),
-        ErrorCode::RequestTimedOut => format!("{name} did not make the records safe in time (acks={acks:?}); they may become so"),
-        ErrorCode::NotEnoughReplicasAfterAppend => format!("{name} lost in-sync replicas after the records were appended"),
+        ErrorCode::RequestTimedOut => {
+            format!("{name} did not make the records safe in time (acks={acks:?}); they may become so")
+        }
+        ErrorCode::NotEnoughReplicasAfterAppend => {
+            format!("{name} lost in-sync replicas after the records were appended")
+        }
         ErrorCode::StorageError => format!("{name} went offline before the records were safe"),
         ErrorCode::UnknownTopicOrPartition => format!("{name} was removed before the records were safe"),
         _ => format!("{name} stopped before the records were known to be safe"),

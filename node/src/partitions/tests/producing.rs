@@ -115,9 +115,7 @@ async fn an_fsync_topic_acknowledges_and_shows_what_is_flushed() {
     let mut waiting = Vec::new();
     for acks in [Acks::Leader, Acks::All] {
         let partitions = bench.partitions.clone();
-        waiting.push(tokio::spawn(async move {
-            produce(&partitions, at, acks, batch(&["v"]).bytes().clone()).await
-        }));
+        waiting.push(tokio::spawn(async move { produce(&partitions, at, acks, batch(&["v"]).bytes().clone()).await }));
     }
     eventually("both appends", || bench.stats_of(at).log_end == Offset(2)).await;
     assert!(waiting.iter().all(|produce| !produce.is_finished()));
