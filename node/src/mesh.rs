@@ -15,13 +15,13 @@ mod task;
 use std::time::{Duration, Instant};
 
 use libp2p::identity::Keypair;
-use libp2p::{Multiaddr, PeerId, Swarm};
+use libp2p::{Multiaddr, PeerId, Swarm, multiaddr};
 use rafka_dht::{Clock, Found, Key, SignedRecord, Stored, Verifier, Version};
 use rafka_model::ClusterId;
 use rafka_model::limits::{NODE_REQUESTS_MAX, SWARM_COMMANDS_MAX};
 use rafka_protocols::gossip::{self, Channel, Hint};
 use rafka_protocols::rpc::{self, CallError, Limiter, Responder};
-use rafka_protocols::transport::{swarm_config, transport};
+use rafka_protocols::transport::{Connections, memory_transport, swarm_config, transport};
 use rafka_protocols::{Frame, Protocol};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -200,8 +200,7 @@ pub async fn start(config: Config, recorder: SwarmRecorder) -> Result<Started, S
     let kad = rafka_dht::behaviour(local, config.verifier.clone(), rafka_dht::Mode::Server, config.clock);
     let behaviour =
         behaviour::Behaviour::new(&config.key, kad, gossip::config(&config.cluster), rpc).map_err(StartError::Build)?;
-    let transport = transport(&config.key).map_err(|e| StartError::Build(e.to_string()))?;
-    let mut swarm = Swarm::new(transport, behaviour, local, swarm_config(IDLE));
+    let mut swarm = Swarm::new(connections(&config.key, &config.listen)?, behaviour, local, swarm_config(IDLE));
     for channel in Channel::ALL {
         let topic = channel.topic(&config.cluster);
         swarm.behaviour_mut().gossip.subscribe(&topic).map_err(|e| StartError::Build(e.to_string()))?;
@@ -232,6 +231,14 @@ pub async fn start(config: Config, recorder: SwarmRecorder) -> Result<Started, S
     let task = tokio::spawn(task.run());
     let mesh = Mesh { local, commands, members, listening: listening_seen, limiter: Limiter::default() };
     Ok(Started { mesh, inbound, gossip, connected, counters, task })
+}
+
+/// What connections are made of: TCP, or memory where all addresses are of this process (simulations).
+fn connections(key: &Keypair, listen: &[Multiaddr]) -> Result<Connections, StartError> {
+    let in_memory = |address: &Multiaddr| matches!(address.iter().next(), Some(multiaddr::Protocol::Memory(_)));
+    let is_simulated = !listen.is_empty() && listen.iter().all(in_memory);
+    let made = if is_simulated { memory_transport(key) } else { transport(key) };
+    made.map_err(|error| StartError::Build(error.to_string()))
 }
 
 /// Listens on every address and waits for the addresses to be bound, so that an error is found at the start.

@@ -17,12 +17,12 @@ use rafka_model::ClusterId;
 use rafka_protocols::address::BootstrapAddress;
 use rafka_protocols::hello::{self, Admission, ClusterKey, Hello};
 use rafka_protocols::rpc::{self, CallError, Inbound};
-use rafka_protocols::transport::{swarm_config, transport};
+use rafka_protocols::transport::swarm_config;
 use rafka_protocols::{Frame, Protocol};
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
-use super::{IDLE, StartError, listen_on};
+use super::{IDLE, StartError, connections, listen_on};
 use crate::bootstrap;
 
 /// How often everybody is asked again.
@@ -66,7 +66,7 @@ pub async fn search(
     mut nominated: impl FnMut(PeerId) -> Result<(), String>,
 ) -> Result<Outcome, StartError> {
     let local = search.key.public().to_peer_id();
-    let transport = transport(search.key).map_err(|e| StartError::Build(e.to_string()))?;
+    let transport = connections(search.key, search.listen)?;
     let mut swarm = Swarm::new(transport, rpc::Behaviour::hello_only(), local, swarm_config(IDLE));
     listen_on(&mut swarm, search.listen).await?;
     let mut ballot = Ballot::new(local, search.expect, search.nominee);
