@@ -241,7 +241,7 @@ impl Inner {
         match self.failed.lock().get(&at) {
             Some(failed) => {
                 let message = format!("partition {} cannot be opened: {}", known.name(at), failed.reason);
-                Err(Failure::new(ErrorCode::StorageError, message))
+                Err(Failure::new(failed.code, message))
             }
             None => Err(known.not_hosted(at)),
         }
@@ -276,10 +276,13 @@ impl Inner {
         }
     }
 
-    fn note_full(&self, error: &LogError) {
-        if matches!(error, LogError::Storage(storage) if storage.is_full()) {
+    /// Is it that the disk is full? Then the flag goes up.
+    fn note_full(&self, error: &LogError) -> bool {
+        let full = matches!(error, LogError::Storage(storage) if storage.is_full());
+        if full {
             self.disk_is_full(error);
         }
+        full
     }
 
     /// Takes the full disk's flag down once there is space again, as far as the disk can tell.

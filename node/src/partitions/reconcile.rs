@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use rafka_broker::ErrorCode;
 use rafka_broker::metadata::{Image, PartitionState, Topic};
 use rafka_log::{LogError, Recovery};
 use rafka_model::limits::OPEN_THREADS_MAX;
@@ -34,6 +35,8 @@ pub struct Reconciled {
 #[derive(Clone, Debug)]
 pub(super) struct Failed {
     pub(super) reason: String,
+    /// For clients.
+    pub(super) code: ErrorCode,
     /// The disk may behave again; damage does not heal.
     pub(super) may_heal: bool,
 }
@@ -113,7 +116,7 @@ impl Inner {
             return;
         }
         let mut progress = self.progress.lock();
-        again.iter().for_each(|topic| drop(progress.seen.remove(topic)));
+        progress.seen.retain(|topic, _| !again.contains(topic));
         drop(progress);
         let known = self.known.load_full();
         self.reconcile(&known.image, known.me);
@@ -208,8 +211,8 @@ impl Inner {
             let name = format!("{}/{}", job.topic.name, job.at.partition);
             tracing::error!(partition = %name, %error, "partition cannot be opened");
             let may_heal = !matches!(error, LogError::Corrupt(_));
-            self.note_full(&error);
-            Failed { reason: error.to_string(), may_heal }
+            let code = if self.note_full(&error) { ErrorCode::DiskFull } else { ErrorCode::StorageError };
+            Failed { reason: error.to_string(), code, may_heal }
         })?;
         report(&replica, &recovery);
         Ok(Arc::new(replica))

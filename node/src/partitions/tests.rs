@@ -44,7 +44,7 @@ impl Clock for TestClock {
     }
 }
 
-/// Counts reads, and holds syncs back while its gate is closed.
+/// Counts reads, and holds syncs of segments back while its gate is closed.
 #[derive(Debug)]
 pub(super) struct WatchedDisk {
     inner: Arc<dyn Disk>,
@@ -76,20 +76,22 @@ impl Watch {
 struct WatchedFile {
     inner: Arc<dyn DiskFile>,
     watch: Arc<Watch>,
+    gated: bool,
 }
 
 impl WatchedDisk {
-    fn wrap(&self, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
-        Arc::new(WatchedFile { inner: file, watch: self.watch.clone() })
+    fn wrap(&self, path: &Path, file: Arc<dyn DiskFile>) -> Arc<dyn DiskFile> {
+        let gated = path.extension().is_some_and(|ending| ending == "log");
+        Arc::new(WatchedFile { inner: file, watch: self.watch.clone(), gated })
     }
 }
 
 impl Disk for WatchedDisk {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(self.wrap(self.inner.open(path)?))
+        Ok(self.wrap(path, self.inner.open(path)?))
     }
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(self.wrap(self.inner.create(path)?))
+        Ok(self.wrap(path, self.inner.create(path)?))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.inner.rename(from, to)
@@ -129,7 +131,9 @@ impl DiskFile for WatchedFile {
         self.inner.read_at(buffer, offset)
     }
     fn sync_data(&self) -> io::Result<()> {
-        self.watch.pass();
+        if self.gated {
+            self.watch.pass();
+        }
         self.inner.sync_data()
     }
     fn truncate(&self, len: u64) -> io::Result<()> {

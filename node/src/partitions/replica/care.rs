@@ -95,8 +95,8 @@ impl Replica {
             return Err(Failure::new(ErrorCode::OffsetOutOfRange, message));
         }
         let start = log.advance_log_start(wanted).map_err(|error| {
-            inner.note_full(&error);
-            Failure::new(ErrorCode::StorageError, format!("partition {}: {error}", known.name(self.at)))
+            let code = if inner.note_full(&error) { ErrorCode::DiskFull } else { ErrorCode::StorageError };
+            Failure::new(code, format!("partition {}: {error}", known.name(self.at)))
         })?;
         drop(writer);
         inner.cache.drop_below(self.at, start);
