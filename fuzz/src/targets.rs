@@ -304,7 +304,7 @@ pub fn metadata(data: &[u8]) -> bool {
 /// Opens a log over any bytes in its one segment, after each way to stop, and reads what is left. Where the length is
 /// divisible by three, the last bytes are the files beside the segment as well.
 pub fn log_recovery(data: &[u8]) -> bool {
-    let dir = Path::new("topic-0");
+    let dir = Path::new("logs/topic-0");
     let mut taken = true;
     for shutdown in [Shutdown::MemoryKept, Shutdown::PowerLost, Shutdown::Salvage] {
         let disk = MemoryDisk::new();

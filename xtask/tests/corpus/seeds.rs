@@ -86,7 +86,7 @@ fn segment() -> Vec<u8> {
     let disk = Arc::new(rafka_log::disk::MemoryDisk::new());
     let (mut log, _) = rafka_log::PartitionLog::open(
         disk.clone(),
-        Path::new("p"),
+        Path::new("logs/p"),
         &rafka_log::LogConfig::default(),
         Timestamp(0),
         rafka_log::Shutdown::MemoryKept,
@@ -97,7 +97,7 @@ fn segment() -> Vec<u8> {
         log.append(LeaderEpoch(1), parsed, Timestamp(2_000)).expect("appended");
     }
     log.close_clean().expect("closed");
-    disk.bytes(Path::new("p/00000000000000000000.log")).expect("a segment")
+    disk.bytes(Path::new("logs/p/00000000000000000000.log")).expect("a segment")
 }
 
 fn shapes() -> Seeds {
