@@ -186,6 +186,7 @@ impl State {
             let slot = self.slots.pop_back();
             self.cached_bytes -= slot.and_then(|slot| slot.entry).as_ref().map_or(0, weight);
         }
+        self.cached_from = self.cached_from.min(self.end());
     }
 
     fn purge(&mut self, upto: LogId) {

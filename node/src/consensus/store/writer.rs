@@ -87,6 +87,10 @@ impl Writer {
         mut keep: impl FnMut(RaftEntry, Place),
     ) -> Result<(Self, Recovered), OpenError> {
         disk.create_dir_all(dir).map_err(|error| StorageError::new("create", dir, &error))?;
+        // A log whose directory vanishes with the power is lost as a whole.
+        for parent in dir.ancestors().skip(1).take(2).filter(|parent| !parent.as_os_str().is_empty()) {
+            disk.sync_dir(parent).map_err(|error| StorageError::new("sync", parent, &error))?;
+        }
         let mut recovered = Recovered {
             vote: read_mark(&*disk, &dir.join(VOTE))?,
             purged: read_mark(&*disk, &dir.join(PURGED))?,
@@ -108,6 +112,8 @@ impl Writer {
             let newest = nth + 1 == bases.len();
             writer.recover_segment(*base, newest, &mut recovered, &mut last, &mut keep)?;
         }
+        // So may names that a killed process had made or removed: what is shown from here on stays.
+        writer.disk.sync_dir(dir).map_err(|error| StorageError::new("sync the directory of", dir, &error))?;
         recovered.committed = recovered.committed.max(recovered.purged);
         writer.committed = recovered.committed;
         Ok((writer, recovered))
@@ -202,7 +208,7 @@ impl Writer {
         if u64::from(scan.end) < length {
             file.truncate(scan.end.into()).map_err(|error| StorageError::new("truncate", &path, &error))?;
         }
-        // What a killed process had not synced would otherwise count as synced.
+        // What a killed process had not synced may still be lost, and would count as synced.
         file.sync_data().map_err(|error| StorageError::new("sync", &path, &error))?;
         self.active = Some(Active { base, file, end: scan.end, synced: scan.end, next });
         Ok(())
