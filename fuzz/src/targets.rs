@@ -145,12 +145,11 @@ fn arrived(data: &[u8]) -> Frame {
     Frame::new(Bytes::copy_from_slice(header), Bytes::copy_from_slice(body))
 }
 
+type Decode<T> = fn(&Frame) -> Result<T, DecodeError>;
+type Encode<T> = fn(&T) -> Frame;
+
 /// Tries the bytes as a request and as a reply; what is taken is encoded and must be taken again.
-fn message<Q, A>(
-    data: &[u8],
-    request: (fn(&Frame) -> Result<Q, DecodeError>, fn(&Q) -> Frame),
-    reply: (fn(&Frame) -> Result<Answer<A>, DecodeError>, fn(&Answer<A>) -> Frame),
-) -> bool {
+fn message<Q, A>(data: &[u8], request: (Decode<Q>, Encode<Q>), reply: (Decode<Answer<A>>, Encode<Answer<A>>)) -> bool {
     let frame = arrived(data);
     let request_taken = (request.0)(&frame).is_ok_and(|value| {
         assert!((request.0)(&(request.1)(&value)).is_ok(), "a request can be sent on");
@@ -184,8 +183,7 @@ pub fn watch(data: &[u8]) -> bool {
 /// Messages of resolve; a reply is one to a request for two subjects.
 pub fn resolve(data: &[u8]) -> bool {
     use resolve_messages::{decode_reply, decode_request, encode_reply, encode_request};
-    let request: (fn(&Frame) -> _, fn(&Vec<_>) -> Frame) = (decode_request, |subjects| encode_request(subjects));
-    message(data, request, (|frame| decode_reply(frame, 2), encode_reply))
+    message(data, (decode_request, |subjects| encode_request(subjects)), (|frame| decode_reply(frame, 2), encode_reply))
 }
 
 /// Messages of admin.

@@ -16,13 +16,15 @@ pub use limits::limits;
 pub use sources::{libp2p_is_named_in_its_rooms, shape};
 pub use supply::supply;
 
+/// A rule: the repository in, violations out; an error if it cannot be checked.
+pub type Rule = fn(&Path) -> Result<Vec<String>, String>;
+
 /// Checks every rule.
 ///
 /// # Errors
 /// All violations, one a line.
 pub fn check(root: &Path) -> Result<(), String> {
-    let rules: [fn(&Path) -> Result<Vec<String>, String>; 5] =
-        [layers, supply, libp2p_is_named_in_its_rooms, shape, limits];
+    let rules: [Rule; 5] = [layers, supply, libp2p_is_named_in_its_rooms, shape, limits];
     let mut violations = Vec::new();
     for rule in rules {
         violations.extend(rule(root)?);

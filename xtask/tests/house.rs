@@ -2,7 +2,7 @@
 
 use xtask::{house, root};
 
-fn holds(rule: fn(&std::path::Path) -> Result<Vec<String>, String>) {
+fn holds(rule: house::Rule) {
     let violations = rule(&root()).expect("the rule can be checked");
     assert!(violations.is_empty(), "\n  {}", violations.join("\n  "));
 }
