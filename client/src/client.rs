@@ -184,3 +184,21 @@ impl Mesh {
         self.0.routes().counts()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_can_move_between_tasks() {
+        fn moves<T: Send + Unpin>() {}
+        fn shares<T: Clone + Send + Sync>() {}
+        shares::<Client>();
+        shares::<Producer>();
+        shares::<Admin>();
+        shares::<Mesh>();
+        shares::<crate::Pending>();
+        moves::<Consumer>();
+        moves::<crate::Pending>();
+    }
+}

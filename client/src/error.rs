@@ -100,7 +100,11 @@ impl Error {
             CallError::Dial(_) => Some("check that the node runs: `rafka cluster nodes`, `rafka mesh ping`"),
             _ => None,
         };
-        let mut made = Self::new(kind, what).because(error.to_string());
+        let message = match error {
+            CallError::Dial(attempts) => format!("cannot connect: {}", tidy(attempts)),
+            other => other.to_string(),
+        };
+        let mut made = Self::new(kind, what).because(message);
         made.0.hint = hint.map(str::to_owned);
         made
     }
@@ -179,6 +183,23 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// Failed dials without the peer id that every address ends with, each once.
+fn tidy(attempts: &str) -> String {
+    let mut seen: Vec<String> = Vec::new();
+    for attempt in attempts.split("; ") {
+        let short = match attempt.split_once("/p2p/") {
+            Some((address, rest)) => {
+                format!("{address}{}", rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric()))
+            }
+            None => attempt.to_owned(),
+        };
+        if !seen.contains(&short) {
+            seen.push(short);
+        }
+    }
+    seen.join("; ")
+}
+
 fn kind_of(code: ErrorCode) -> ErrorKind {
     use ErrorCode as C;
     match code {
@@ -233,6 +254,16 @@ mod tests {
         assert_eq!(cause, "UNKNOWN_TOPIC_OR_PARTITION (3) from node 2: no topic \"order\"");
         assert!(error.advice().is_some());
         assert_eq!((error.kind(), error.is_retriable()), (ErrorKind::NotFound, true));
+    }
+
+    #[test]
+    fn failed_dials_are_told_once_and_short() {
+        let attempt =
+            "/ip4/127.0.0.1/tcp/7301/p2p/12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA: Connection refused";
+        let error = Error::call("asking", &CallError::Dial(format!("{attempt}; {attempt}")));
+        let cause = error.cause().expect("has one").to_string();
+        assert_eq!(cause, "cannot connect: /ip4/127.0.0.1/tcp/7301: Connection refused");
+        assert_eq!(tidy("the peer cannot be dialled"), "the peer cannot be dialled");
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! is on the wire while the other is prepared; quiet partitions share long polls. A long poll that
 //! was answered splits into one of each kind, up to a number of requests; then they stay together.
 
+mod action;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +15,9 @@ use libp2p::PeerId;
 use rafka_broker::request::{FoundOffset, OffsetSpec};
 use rafka_broker::{ErrorCode, Failure};
 use rafka_dht::Route;
-use rafka_model::{BatchError, Monotonic, NodeId, Offset, PartitionId, RecordBatch, TopicId, TopicName};
+use rafka_model::{Monotonic, NodeId, Offset, PartitionId, RecordBatch, TopicId, TopicName};
 
+pub(crate) use self::action::{Action, Answer, Chunk, Flight, Item, Line, Slot};
 use crate::backoff::{Backoff, Random};
 use crate::config::{ConsumerConfig, OffsetReset, Start, Subscription};
 use crate::{Error, ErrorKind};
@@ -27,69 +30,6 @@ const FETCHES_APART: usize = 4;
 const HALVES: usize = 2;
 /// Times in a row that nobody knows a topic until it counts as gone.
 const UNKNOWN_MAX: u32 = 6;
-
-/// A partition's place in the fetcher.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
-pub(crate) struct Slot(usize);
-
-/// One partition's line of a request.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Line<T> {
-    pub(crate) slot: Slot,
-    /// To the leader that is asked.
-    pub(crate) route: Arc<Route>,
-    pub(crate) wanted: T,
-}
-
-/// Something to do; every slot named comes back through one of the inputs.
-#[derive(Debug, Eq, PartialEq)]
-pub(crate) enum Action {
-    /// Find the leader → [`Fetcher::routed`].
-    Route { slot: Slot, topic: TopicName, partition: PartitionId },
-    /// Look offsets up → [`Fetcher::listed`].
-    List { peer: PeerId, lines: Vec<Line<OffsetSpec>> },
-    /// Read → [`Fetcher::fetched`].
-    Fetch { flight: Flight, lines: Vec<Line<Offset>> },
-}
-
-/// A fetch on its way, as the fetcher counts it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Flight {
-    pub(crate) peer: PeerId,
-    /// Bytes to ask for.
-    pub(crate) bytes: u32,
-    /// For partitions that had news the last time.
-    bulk: bool,
-}
-
-/// What one partition answered to a fetch, checksums verified.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) high_watermark: Offset,
-    pub(crate) batches: Result<Vec<RecordBatch>, BatchError>,
-}
-
-/// Batches for the user, or an error in their place.
-#[derive(Debug)]
-pub(crate) enum Item {
-    Chunk(Chunk),
-    Error(Error),
-}
-
-/// Batches of one partition in order.
-#[derive(Debug)]
-pub(crate) struct Chunk {
-    pub(crate) slot: Slot,
-    pub(crate) topic: TopicName,
-    pub(crate) partition: PartitionId,
-    /// Records below were read before.
-    pub(crate) from: Offset,
-    /// Records from here on are not wanted.
-    pub(crate) stop: Option<Offset>,
-    pub(crate) batches: VecDeque<RecordBatch>,
-    /// To give back through [`Fetcher::consumed`].
-    pub(crate) bytes: usize,
-}
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Want {
@@ -302,6 +242,7 @@ impl Fetcher {
     /// The leader of a partition was found, or not.
     pub(crate) fn routed(&mut self, now: Monotonic, slot: Slot, result: Result<Arc<Route>, Error>) {
         match result {
+            _ if self.parts[slot.0].done => {}
             Ok(route) => {
                 let exit_at_end = self.config.exit_at_end;
                 let part = &mut self.parts[slot.0];
@@ -323,13 +264,24 @@ impl Fetcher {
                 }
                 // Topics that a pattern found may go as they came.
                 let told = matches!(self.config.subscription, Subscription::Topics(_)).then_some(error);
-                let part = &self.parts[slot.0];
-                // A topic made again under the same name is found again.
-                self.slots.remove(&(part.topic.clone(), part.partition));
-                self.end(slot, told);
+                self.gone(slot, told);
             }
             Err(error) => self.retry(now, slot, error, false),
         }
+    }
+
+    /// A topic does not exist any more. Told once, not for each of its partitions.
+    fn gone(&mut self, slot: Slot, told: Option<Error>) {
+        let topic = self.parts[slot.0].topic.clone();
+        self.end(slot, told);
+        for other in 0..self.parts.len() {
+            let part = &self.parts[other];
+            if part.topic == topic && !part.done && part.unknown > 0 {
+                self.end(Slot(other), None);
+            }
+        }
+        // A topic made again under the same name is found again.
+        self.slots.retain(|_, slot| self.parts[slot.0].topic != topic || !self.parts[slot.0].done);
     }
 
     /// An offset was looked up, or not.
@@ -339,6 +291,9 @@ impl Fetcher {
             Err(failure) => return self.refused(now, slot, node, &failure),
         };
         let part = &mut self.parts[slot.0];
+        if part.done {
+            return;
+        }
         part.busy = false;
         match (part.wants.pop_front(), found.offset) {
             (Some(Want::Stop), offset) => part.stop = Some(offset.unwrap_or(Offset::ZERO)),
@@ -362,8 +317,8 @@ impl Fetcher {
         self.landed(flight);
         for (line, result) in lines {
             match result {
-                // The user ended it meanwhile.
-                _ if self.parts[line.slot.0].done => self.parts[line.slot.0].busy = false,
+                // Ended meanwhile.
+                _ if self.parts[line.slot.0].done => {}
                 Ok(answer) => self.answered(now, line, answer),
                 Err(failure) => self.refused(now, line.slot, line.route.leader, &failure),
             }
@@ -469,6 +424,9 @@ impl Fetcher {
     fn retry(&mut self, now: Monotonic, slot: Slot, error: Error, at_once: bool) {
         let stall = Duration::from_millis(self.config.stall_ms);
         let part = &mut self.parts[slot.0];
+        if part.done {
+            return;
+        }
         part.busy = false;
         part.failures += 1;
         part.not_before = match at_once && part.failures == 1 {

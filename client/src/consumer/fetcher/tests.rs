@@ -2,6 +2,8 @@ use proptest::prelude::*;
 use rafka_dht::{Source, Version};
 use rafka_model::{BatchBuilder, Compression, LeaderEpoch, NodeId, Timestamp, TopicId};
 
+use rafka_model::BatchError;
+
 use super::*;
 
 const T0: Monotonic = Monotonic(0);
@@ -281,16 +283,17 @@ fn a_partition_that_stays_away_is_told_once_per_stall_and_tried_on() {
 
 #[test]
 fn a_deleted_topic_ends_with_an_error_and_a_topic_made_again_begins_anew() {
-    let mut fetcher = fetcher(config(), 1);
+    let mut fetcher = fetcher(config(), 3);
     let gone = || Error::new(ErrorKind::NotFound, "topic \"orders\" not found");
     let mut now = T0;
     while fetcher.take().is_none() {
-        for _ in fetcher.poll(now) {
-            fetcher.routed(now, Slot(0), Err(gone()));
+        for action in fetcher.poll(now) {
+            let Action::Route { slot, .. } = action else { panic!("expected a route") };
+            fetcher.routed(now, slot, Err(gone()));
         }
         now = fetcher.next_deadline(now).unwrap_or(now);
     }
-    assert!(fetcher.is_over());
+    assert!(fetcher.is_over(), "one error for all partitions");
     fetcher.learn(&topic(), 1);
     assert!(!fetcher.is_over());
     let fetches = settle(&mut fetcher, now, 1, 0);
