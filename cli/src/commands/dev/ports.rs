@@ -1,0 +1,75 @@
+//! Free ports of loopback.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use crate::errors::{CliError, Result};
+
+/// The ports of one node; 0 is any free one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Ports {
+    pub(super) mesh: u16,
+    pub(super) ops: u16,
+}
+
+/// Ports for `nodes` nodes from the two bases upwards; what is busy is skipped, and named in the notes.
+pub(super) fn choose(nodes: u32, mesh_base: u16, ops_base: u16) -> Result<(Vec<Ports>, Vec<String>)> {
+    choose_with(nodes, mesh_base, ops_base, |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+}
+
+fn choose_with(
+    nodes: u32,
+    mesh_base: u16,
+    ops_base: u16,
+    is_free: impl Fn(u16) -> bool,
+) -> Result<(Vec<Ports>, Vec<String>)> {
+    if mesh_base == 0 {
+        return Ok((vec![Ports { mesh: 0, ops: 0 }; nodes as usize], Vec::new()));
+    }
+    let (mut taken, mut notes) = (Vec::new(), Vec::new());
+    let mut choose = |node: u32, base: u16, what: &str| -> Result<u16> {
+        if base == 0 {
+            return Ok(0);
+        }
+        let wanted = u16::try_from(u32::from(base) + node - 1).unwrap_or(u16::MAX);
+        let found = (wanted..=u16::MAX).find(|port| !taken.contains(port) && is_free(*port));
+        let port = found.ok_or_else(|| CliError::failed(format!("no free port from {wanted} on")))?;
+        if port != wanted {
+            notes.push(format!("Port {wanted} is busy: {what} of node {node} uses {port}."));
+        }
+        taken.push(port);
+        Ok(port)
+    };
+    let mut ports = Vec::new();
+    for node in 1..=nodes {
+        ports.push(Ports { mesh: choose(node, mesh_base, "mesh")?, ops: choose(node, ops_base, "ops")? });
+    }
+    Ok((ports, notes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn busy_ports_are_skipped_and_said() {
+        let (ports, notes) = choose_with(3, 7300, 9644, |port| port != 7301).expect("chosen");
+        assert_eq!(ports.iter().map(|ports| ports.mesh).collect::<Vec<_>>(), [7300, 7302, 7303]);
+        assert_eq!(ports.iter().map(|ports| ports.ops).collect::<Vec<_>>(), [9644, 9645, 9646]);
+        assert_eq!(notes[0], "Port 7301 is busy: mesh of node 2 uses 7302.");
+    }
+
+    #[test]
+    fn zero_is_any_and_no_port_is_an_error() {
+        assert_eq!(choose_with(2, 0, 9644, |_| false).expect("chosen").0, [Ports { mesh: 0, ops: 0 }; 2]);
+        assert!(choose_with(1, 65_000, 9644, |_| false).is_err());
+        assert!(choose_with(3, 65_535, 0, |_| true).is_err());
+    }
+
+    #[test]
+    fn a_port_that_somebody_listens_on_is_busy() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
+        let busy = listener.local_addr().expect("bound").port();
+        let (ports, notes) = choose(1, busy, 0).expect("chosen");
+        assert_eq!((ports[0].mesh == busy, notes.len()), (false, 1));
+    }
+}
