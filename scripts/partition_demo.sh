@@ -5,18 +5,18 @@ find_binaries
 start_work
 KEYS=5 EACH=200
 
-say "Three nodes, and a topic of six partitions: the controller spreads them by weighted rendezvous hashing."
+say "Three nodes, and a topic of twelve partitions: the controller spreads them by weighted rendezvous hashing."
 start_node one
 start_node two --bootstrap "$(address one)"
 start_node three --bootstrap "$(address two)"
 RAFKA_BOOTSTRAP=$(address three)
 export RAFKA_BOOTSTRAP
-run "$BIN/rafka" topic create orders -p 6
+run "$BIN/rafka" topic create orders -p 12
 run "$BIN/rafka" cluster partitions
 LEADERS=$("$BIN/rafka" cluster partitions -o json | sed -n 's/.*"leader":\([0-9]*\).*/\1/p' | sort -u | wc -l)
 [[ $LEADERS -eq 3 ]] || fail "the partitions are on $LEADERS of 3 nodes"
 
-say "Records of one key go to one partition: murmur2(key) % 6, as Kafka's clients do. So they stay in order."
+say "Records of one key go to one partition: murmur2(key) % 12, as Kafka's clients do. So they stay in order."
 for n in $(seq $EACH); do for key in $(seq $KEYS); do echo "customer-$key:$n"; done; done >"$WORK/sent"
 run "$BIN/rafka" publish orders --file "$WORK/sent" --key-separator : --quiet
 run timeout 60 "$BIN/rafka" subscribe orders --from-beginning -n $((KEYS * EACH)) -f '%p %k %v\n' >"$WORK/read"

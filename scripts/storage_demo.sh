@@ -33,7 +33,10 @@ echo "  all 4000 events are there, in order"
 say "A torn tail: half a batch behind the last one, as a power cut leaves it. Recovery cuts it off."
 kill_node one
 LAST=$(find "$DIR" -name '0*.log' | sort | tail -1)
-head -c 30 "$(head -1 <<<"$FILES")" >>"$LAST"
+END=$("$BIN/rafka" debug dump-log "$LAST" -o json | tail -1 |
+    sed 's/.*"position":\([0-9]*\),"bytes":\([0-9]*\).*/\1 + \2/')
+head -c 30 "$(head -1 <<<"$FILES")" | dd of="$LAST" bs=1 seek=$((${END:-0})) conv=notrunc status=none
+echo "  30 bytes of a batch at byte $((${END:-0})) of $(basename "$LAST")"
 start_node one
 RAFKA_BOOTSTRAP=$(address one)
 run timeout 60 "$BIN/rafka" subscribe events --from-beginning --exit-at-end -f '%v\n' >"$WORK/read"
