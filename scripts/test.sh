@@ -37,16 +37,15 @@ phase setup set_up
 
 HOST=$(rustc -vV | sed -n 's/^host: //p')
 TARGET=${CARGO_TARGET_DIR:-$PWD/target}
-export RAFKA_BIN_DIR=$TARGET/$HOST/release RAFKA_XTASK=$TARGET/release/xtask
+export RAFKA_BIN_DIR=$TARGET/$HOST/release RAFKA_XTASK=$TARGET/$HOST/release/xtask
 
 # What is tested is what is shipped: static binaries, built once. An explicit target keeps the flag away from macros.
 build() {
     case $HOST in
         *linux*) RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --locked --target "$HOST" \
-            --bin rafka --bin rafka-node ;;
-        *) cargo build --release --locked --target "$HOST" --bin rafka --bin rafka-node ;;
+            --bin rafka --bin rafka-node --bin xtask ;;
+        *) cargo build --release --locked --target "$HOST" --bin rafka --bin rafka-node --bin xtask ;;
     esac
-    cargo build --release --locked -p xtask
     ls -l "$RAFKA_BIN_DIR/rafka" "$RAFKA_BIN_DIR/rafka-node"
 }
 
