@@ -5,12 +5,13 @@
 . "$(dirname "$0")/lib.sh"
 find_binaries
 SIZE=${1:-64} KILL=${2:-}
-[[ $SIZE =~ ^[0-9]+$ && ( -z $KILL || $KILL == --kill ) ]] || fail "usage: big_input.sh [SIZE_MB] [--kill]"
+[[ $SIZE =~ ^[0-9]+$ && $SIZE -ge 8 && ( -z $KILL || $KILL == --kill ) ]] || fail "usage: big_input.sh [SIZE_MB] [--kill]"
 XTASK=${RAFKA_XTASK:-}
 if [[ -z $XTASK ]]; then
     (cd "$ROOT" && cargo build --release --quiet -p xtask)
     XTASK=${CARGO_TARGET_DIR:-$ROOT/target}/release/xtask
 fi
+XTASK=$(realpath "$XTASK")
 start_work
 
 say "$SIZE MiB of JSON with 1000 keys"
@@ -25,25 +26,45 @@ export RAFKA_BOOTSTRAP
 run "$BIN/rafka" topic create big -p 12
 
 say "Publish with acks=all"
-"$BIN/rafka" publish big --file "$WORK/sent" --key-separator $'\t' --acks all --quiet -o json \
-    >"$WORK/published" 2>"$WORK/publish.log" &
-PUBLISHER=$!
-NODES+=("$PUBLISHER")
-log_bytes() { du -sk "$WORK"/{one,two,three}/logs 2>/dev/null | awk '{ kib += $1 } END { print kib + 0 }'; }
-if [[ $KILL == --kill ]]; then
-    # Each at a third of the way, by what the logs have: the publish is in the middle whatever the speed.
-    part=1
+publish() {
+    "$BIN/rafka" publish big "$@" --key-separator $'\t' --acks all --quiet -o json >"$WORK/published" 2>"$WORK/publish.log"
+}
+log_kib() { du -sk "$WORK"/{one,two,three}/logs 2>/dev/null | awk '{ kib += $1 } END { print kib + 0 }'; }
+
+# The file in four parts; each part but the first is held back until the kill in the part before it was done, so that no
+# machine is too fast to have a node killed in the middle.
+feed() {
+    local part
+    for part in 0 1 2 3; do
+        dd if="$WORK/sent" bs=1M skip=$((part * SIZE / 4)) \
+            count=$((part == 3 ? SIZE : (part + 1) * SIZE / 4 - part * SIZE / 4)) status=none
+        [[ $part -eq 3 ]] || until [[ -e $WORK/killed-$part ]]; do sleep 0.02; done
+    done
+}
+
+if [[ $KILL != --kill ]]; then
+    publish --file "$WORK/sent" &
+    PUBLISHER=$!
+    NODES+=("$PUBLISHER")
+else
+    mkfifo "$WORK/input"
+    publish - <"$WORK/input" &
+    PUBLISHER=$!
+    feed >"$WORK/input" &
+    NODES+=("$PUBLISHER" $!)
+    part=0
     for name in three two one; do
-        reached() { (($(log_bytes) >= SIZE * 1024 * part / 4)) || ! kill -0 "$PUBLISHER" 2>/dev/null; }
-        await 1200 "part $part of the publish" reached
-        kill -0 "$PUBLISHER" 2>/dev/null || fail "the publish ended before node $name was killed: use a larger size"
+        reached() { (($(log_kib) >= SIZE * 1024 * (2 * part + 1) / 8)) || ! kill -0 "$PUBLISHER" 2>/dev/null; }
+        await 600 "part $part of the publish" reached
+        kill -0 "$PUBLISHER" 2>/dev/null || { cat "$WORK/publish.log" >&2; fail "the publish ended early"; }
         was=$(listen_address "$name")
         peers=()
         for other in one two three; do [[ $other == "$name" ]] || peers+=(--bootstrap "$(address "$other")"); done
-        echo "  SIGKILL: node $name, with $(log_bytes) KiB in the logs"
+        echo "  SIGKILL: node $name, with $(log_kib) KiB in the logs"
         kill_node "$name"
+        touch "$WORK/killed-$part"
         LISTEN=$was start_node "$name" "${peers[@]}"
-        echo "  node $name is back after $(field "$WORK/$name.json" ready_ms) ms"
+        echo "  node $name is back after $(field "$WORK/$name.json" ready_ms) ms, with $(log_kib) KiB in the logs"
         part=$((part + 1))
     done
 fi

@@ -26,6 +26,7 @@ start_work() {
     # What the user has configured stays out of it.
     export HOME=$WORK XDG_CONFIG_HOME=$WORK/config XDG_STATE_HOME=$WORK/state XDG_DATA_HOME=$WORK/share
     unset "${!RAFKA_@}" || true
+    cd "$WORK"
     trap clean_up EXIT
     trap 'exit 130' INT TERM
 }
@@ -39,6 +40,7 @@ clean_up() {
         echo "--- the nodes' last words" >&2
         tail -n 15 "$WORK"/*.log >&2 2>/dev/null || true
     fi
+    cd /
     [[ -z $WORK ]] || rm -rf "$WORK"
     exit "$code"
 }
