@@ -11,8 +11,8 @@ if ! command -v buildah >/dev/null; then
     fi
     SUDO=
     [[ $(id -u) -eq 0 ]] || SUDO=sudo
-    $SUDO apt-get update -q && $SUDO apt-get install -q -y --no-install-recommends buildah ||
-        fail "buildah cannot be installed"
+    $SUDO apt-get update -q
+    $SUDO apt-get install -q -y --no-install-recommends buildah
 fi
 for name in rafka rafka-node; do
     if ldd "$BIN/$name" >/dev/null 2>&1; then
@@ -20,30 +20,29 @@ for name in rafka rafka-node; do
     fi
 done
 start_work
-export STORAGE_DRIVER=vfs BUILDAH_ISOLATION=chroot
-STORAGE=(--root "$WORK/storage" --runroot "$WORK/run")
+STORAGE=(--root "$WORK/storage" --runroot "$WORK/run" --storage-driver vfs)
 
 say "Build from Dockerfile.static"
 mkdir -p "$WORK/context/data"
 cp "$BIN/rafka" "$BIN/rafka-node" "$WORK/context/"
-run buildah "${STORAGE[@]}" bud --quiet --format docker --tag rafka:test --file "$ROOT/Dockerfile.static" "$WORK/context"
+run buildah "${STORAGE[@]}" bud --quiet --isolation chroot --format docker --tag rafka:test --file "$ROOT/Dockerfile.static" "$WORK/context"
 buildah "${STORAGE[@]}" inspect --type image --format '{{.Docker.Config.User}} {{.Docker.Config.Entrypoint}}' rafka:test
 USER_OF_IMAGE=$(buildah "${STORAGE[@]}" inspect --type image --format '{{.Docker.Config.User}}' rafka:test)
 [[ $USER_OF_IMAGE == 65532:65532 ]] || fail "the image runs as $USER_OF_IMAGE"
 
 say "Without a join token it must not open its door to other machines"
 CONTAINER=$(buildah "${STORAGE[@]}" from --pull-never rafka:test)
-inside() { buildah "${STORAGE[@]}" run "$CONTAINER" -- "$@"; }
+mkdir -m 0777 "$WORK/out"
+inside() { buildah "${STORAGE[@]}" run --isolation chroot --volume "$WORK/out:/out" "$CONTAINER" -- "$@"; }
 if inside /rafka-node >"$WORK/refused" 2>&1; then fail "it started"; fi
 grep -q 'join token' "$WORK/refused" || { cat "$WORK/refused"; fail "it refused for another reason"; }
 grep 'hint' "$WORK/refused" | head -1
 
 say "Start it, and publish to it"
-inside /rafka-node --listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 --ready-file /var/lib/rafka/ready.json \
+inside /rafka-node --listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 --ready-file /out/ready.json \
     >"$WORK/container.log" 2>&1 &
 NODES+=($!)
-ROOT_OF_IMAGE=$(buildah "${STORAGE[@]}" mount "$CONTAINER")
-READY=$ROOT_OF_IMAGE/var/lib/rafka/ready.json
+READY=$WORK/out/ready.json
 await 60 "the node being ready" test -s "$READY"
 RAFKA_BOOTSTRAP=$(field "$READY" mesh)
 export RAFKA_BOOTSTRAP
@@ -54,6 +53,7 @@ run timeout 30 "$BIN/rafka" subscribe packed --from-beginning -n 1 -f '%v\n' | g
 
 say "The health check of the image"
 inside /rafka node status --ops "$(field "$READY" ops)" >/dev/null || fail "the health check fails"
-# The node inside is a child of buildah; by its own pid it can be ended in order.
+# The node is a child of buildah in the same pid namespace; by its own pid it can be ended in order.
 kill -TERM "$(field "$READY" pid)"
+await 30 "the node's end" grep -q 'stopped' "$WORK/container.log"
 say "Done: $(du -h "$BIN/rafka-node" | cut -f1) of node, nothing else in the image."
