@@ -42,11 +42,13 @@ pub(crate) struct Service {
     pub(crate) topic_defaults: config::Topic,
 }
 
-/// Serves requests until `stop`, then lets those under way finish; `tracker` tells when they have.
+/// Serves requests until `stop`, then lets those under way finish, but not longer than until `end`; `tracker` tells when
+/// they have.
 pub(crate) async fn run(
     service: Arc<Service>,
     mut inbound: mpsc::Receiver<Request>,
     stop: CancellationToken,
+    end: CancellationToken,
     tracker: TaskTracker,
 ) {
     let places = Arc::new(Semaphore::new(NODE_REQUESTS_MAX));
@@ -65,7 +67,7 @@ pub(crate) async fn run(
             service.serve(request).await;
             drop(place);
         };
-        tracker.spawn(serve.instrument(span));
+        tracker.spawn(end.clone().run_until_cancelled_owned(serve.instrument(span)));
     }
     tracker.close();
 }

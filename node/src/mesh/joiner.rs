@@ -107,6 +107,12 @@ pub async fn search(
                     }
                     continue;
                 };
+                // It has a cluster and knows nobody in it yet: a founder that is not registered, or another joiner.
+                // Whoever joined by such an answer would know nobody to register with.
+                if hello.members.is_empty() {
+                    debug!(%peer, "the peer does not know its cluster yet");
+                    continue;
+                }
                 match search.cluster {
                     Some(pinned) if pinned != cluster.id => {
                         warn!(%peer, cluster = %cluster.id, expected = %pinned, "this peer is in another cluster than --cluster-id names");

@@ -56,6 +56,8 @@ impl Server {
             token.cancel();
         }
         self.stop_quorum().await;
+        self.stop.requests.close();
+        self.stop.requests.wait().await;
         self.tasks.ended().await;
     }
 

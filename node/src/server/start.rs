@@ -12,6 +12,7 @@ use rafka_log::disk::{Disk, FileDisk};
 use rafka_model::{ClusterId, Monotonic, NodeId};
 use rafka_protocols::certificate::token_hash;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::found::{Plan, plan};
@@ -72,7 +73,7 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
     let Started { mesh, inbound, gossip, connected, counters, task: swarm_task } =
         mesh::start(swarm, SwarmRecorder::new(&metrics)).await?;
     metrics.exchanges(counters);
-    tasks.spawn("swarm", &stop.ops, async move { drop(swarm_task.await) });
+    tasks.spawn("swarm", &stop.ops, async move { drop(AbortOnDropHandle::new(swarm_task).await) });
 
     let registration = registration(&config, &data, &mesh);
     let (raft, controller) = match &place.key {
@@ -113,7 +114,8 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
         topic_defaults: config.topic.clone(),
     });
 
-    tasks.spawn("requests", &stop.ops, service::run(service, inbound, stop.accept.clone(), stop.requests.clone()));
+    let serve = service::run(service, inbound, stop.accept.clone(), stop.ops.clone(), stop.requests.clone());
+    tasks.spawn("requests", &stop.ops, serve);
     let (records, record_queue) = mpsc::channel(RECORD_QUEUE);
     tasks.spawn("publisher", &stop.membership, publish::run(cluster.clone(), record_queue));
     let hurry = Arc::new(Notify::new());
