@@ -8,6 +8,8 @@ mod ledger;
 mod nodes;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -18,6 +20,7 @@ use rafka_client::{
 };
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 use crate::progress::Progress;
 use crate::stats::{Summary, ms};
@@ -38,7 +41,7 @@ const JOIN_BAR: Duration = Duration::from_secs(2);
 pub struct Config {
     /// Brokers.
     pub nodes: usize,
-    /// Records to publish, spread evenly over the time between kills.
+    /// Records to publish at least; they are spread evenly over the kills, and each kill falls into the middle of a share.
     pub records: u64,
     /// Kills; nodes take turns, the founder first.
     pub kills: usize,
@@ -113,8 +116,7 @@ pub async fn run(config: &Config, progress: Progress) -> Result<Report, String> 
         run.published(publishing).await?;
         bar.inc(1);
     }
-    let rest = config.records.saturating_sub(run.sent);
-    let publishing = run.publish(rest);
+    let publishing = run.publish(share);
     run.published(publishing).await?;
     bar.finish_and_clear();
 
@@ -126,7 +128,7 @@ pub async fn run(config: &Config, progress: Progress) -> Result<Report, String> 
     let mut report = Report {
         nodes: config.nodes,
         join_ms: ms(join),
-        sent: run.sent,
+        sent: run.next.load(Ordering::Relaxed),
         acknowledged: run.ledger.acknowledged(),
         refused: std::mem::take(&mut run.refused),
         kills: returns.len(),
@@ -173,13 +175,18 @@ struct Run {
     /// By partition: whose it is.
     owners: Vec<u64>,
     ledger: Ledger,
-    sent: u64,
+    /// Sequence number of the next record.
+    next: Arc<AtomicU64>,
     refused: Vec<String>,
     count: watch::Sender<u64>,
 }
 
 /// A share of the records on its way.
-type Publishing = tokio::task::JoinHandle<Vec<Sent>>;
+struct Publishing {
+    /// Set when no more than the share need be published.
+    enough: Arc<AtomicBool>,
+    task: JoinHandle<Vec<Sent>>,
+}
 
 /// What became of one record.
 struct Sent {
@@ -201,21 +208,26 @@ impl Run {
         let made = client.admin().create_topic(new, false).await.map_err(|error| error.to_string())?;
         let owners = made.partitions.iter().map(|(_, state)| state.replicas.first().map_or(0, |id| id.0)).collect();
         let producer = client.producer(ProducerConfig::default());
-        let (ledger, count) = (Ledger::default(), watch::Sender::new(0));
-        Ok(Self { nodes, client, producer, topic, owners, ledger, sent: 0, refused: Vec::new(), count })
+        let (ledger, next, count) = (Ledger::default(), Arc::default(), watch::Sender::new(0));
+        Ok(Self { nodes, client, producer, topic, owners, ledger, next, refused: Vec::new(), count })
     }
 
     fn acknowledged(&self) -> u64 {
         *self.count.borrow()
     }
 
-    /// Begins to publish the next `share` records.
-    fn publish(&mut self, share: u64) -> Publishing {
-        let (from, producer, topic, count) = (self.sent, self.producer.clone(), self.topic.clone(), self.count.clone());
-        self.sent += share;
-        tokio::spawn(async move {
+    /// Begins to publish `share` records, and more until there are enough: what happens meanwhile finds records on
+    /// their way, however fast they go.
+    fn publish(&self, share: u64) -> Publishing {
+        let (producer, topic) = (self.producer.clone(), self.topic.clone());
+        let (next, count, enough) = (self.next.clone(), self.count.clone(), Arc::new(AtomicBool::new(false)));
+        let told = enough.clone();
+        let task = tokio::spawn(async move {
             let (mut fates, mut under_way) = (Vec::new(), FuturesUnordered::new());
-            for sequence in from..from + share {
+            let mut taken = 0;
+            while taken < share || !told.load(Ordering::Relaxed) {
+                taken += 1;
+                let sequence = next.fetch_add(1, Ordering::Relaxed);
                 let key = format!("key-{}", sequence % KEYS);
                 let record = Record::new(topic.clone(), sequence.to_string()).key(key.clone());
                 match producer.enqueue(record).await {
@@ -230,7 +242,8 @@ impl Run {
                 fates.push(sent(done, &count));
             }
             fates
-        })
+        });
+        Publishing { enough, task }
     }
 
     /// Waits until so many records were acknowledged.
@@ -244,7 +257,8 @@ impl Run {
 
     /// Waits for a share and notes what became of it.
     async fn published(&mut self, publishing: Publishing) -> Result<(), String> {
-        let sent = tokio::time::timeout(2 * DEADLINE, publishing).await;
+        publishing.enough.store(true, Ordering::Relaxed);
+        let sent = tokio::time::timeout(2 * DEADLINE, publishing.task).await;
         let sent = sent.map_err(|_| "publishing did not end in time")?.map_err(|error| error.to_string())?;
         self.note(sent);
         Ok(())
@@ -261,8 +275,7 @@ impl Run {
     async fn partitions_continue(&mut self, node: usize) -> Result<(), String> {
         let id = self.nodes.id(node);
         for partition in (0u32..).zip(self.owners.clone()).filter(|(_, owner)| *owner == id).map(|(number, _)| number) {
-            let (sequence, partition) = (self.sent, PartitionId(partition));
-            self.sent += 1;
+            let (sequence, partition) = (self.next.fetch_add(1, Ordering::Relaxed), PartitionId(partition));
             let key = format!("probe-{partition}");
             let record = Record::new(self.topic.clone(), sequence.to_string()).key(key.clone()).partition(partition);
             let delivered = tokio::time::timeout(DEADLINE, self.producer.send(record)).await;

@@ -65,7 +65,7 @@ struct ClusterArgs {
     /// Brokers.
     #[arg(long, default_value_t = 3)]
     nodes: usize,
-    /// Records to publish.
+    /// Records to publish, at least: publishing goes on while a node is down.
     #[arg(long, default_value_t = 30_000)]
     records: u64,
     /// Kills, each followed by a return; the nodes take turns, the founder first.
