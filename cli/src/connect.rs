@@ -89,9 +89,9 @@ impl ClusterArgs {
         Client::connect(config).await.map_err(|error| {
             let error = CliError::from(error);
             match error.code() {
-                code if code == Exit::Unreachable as u8 => error.or_hint(match target.origin {
+                code if code == Exit::Unreachable as u8 => error.hint(match target.origin {
                     Origin::Default => "start a cluster with `rafka dev`, or name one with --bootstrap".to_owned(),
-                    _ => format!("tried {where_to}; is it running? `rafka doctor` looks closer"),
+                    _ => format!("tried {where_to}; is a node running there? `rafka doctor` looks closer"),
                 }),
                 code if code == Exit::Denied as u8 => error.or_hint("give the cluster's join token with --token-file"),
                 _ => error,

@@ -184,15 +184,15 @@ impl Report {
     /// The last words, and what the command ends with.
     fn close(self, ended: Ended) -> Result {
         let result = self.outcome();
+        let records = crate::output::count(self.acknowledged(), "record");
         match (ended, result) {
             // What went wrong with a record weighs more than that somebody pressed Ctrl-C while it did.
             (_, Err(error)) => Err(error),
             (Ended::Interrupted, Ok(())) => {
-                note(&format!("interrupted: {} published", crate::output::count(self.acknowledged(), "record")));
+                note(&format!("interrupted: {records} published"));
                 Err(CliError::silent(Exit::Interrupted))
             }
-            (Ended::Input(error), Ok(())) => Err(error
-                .or_hint(format!("{} before it", crate::output::count(self.acknowledged(), "record was published")))),
+            (Ended::Input(error), Ok(())) => Err(error.or_hint(format!("published before it: {records}"))),
             (Ended::AtEnd, Ok(())) => Ok(()),
         }
     }

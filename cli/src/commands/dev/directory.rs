@@ -135,7 +135,13 @@ impl DevDir {
             CliError::new(Exit::Conflict, format!("a node of an earlier cluster {:?} is still running", self.name))
                 .hint(format!("end it: its pid is in {}", self.root.join("node-*/data/lock").display()))
         })?;
-        if self.is_kept() { Ok(()) } else { self.remove_data() }
+        if self.is_kept() {
+            return Ok(());
+        }
+        for number in self.nodes() {
+            let _ = fs::remove_file(self.node(number).log());
+        }
+        self.remove_data()
     }
 
     /// Removes the data of all nodes; logs stay.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use futures::future::{join_all, try_join_all};
+use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::child::Node;
@@ -60,12 +60,11 @@ impl Supervisor {
         }
     }
 
-    /// Starts the first node, which founds the cluster, and then the others, which join it. Returns when all are ready.
+    /// Starts the first node, which founds the cluster, and then the others, which join it; one after the other, so
+    /// that their numbers in the cluster have the same order. Returns when all are ready.
     pub(super) async fn start(&self) -> Result {
-        if let Some((first, others)) = self.nodes.split_first() {
-            first.start(&self.set(), &[]).await?;
-            try_join_all(others.iter().map(|node| async move { node.start(&self.set(), &self.peers_of(node)).await }))
-                .await?;
+        for node in &self.nodes {
+            node.start(&self.set(), &self.peers_of(node)).await?;
         }
         let ready_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let _ = self.ready_ms.set(ready_ms);

@@ -37,12 +37,26 @@ struct Line {
 }
 
 impl Row for Line {
-    const COLUMNS: &'static [&'static str] = &["PARTITION", "EARLIEST", "LATEST", "RECORDS", "AT"];
+    const COLUMNS: &'static [&'static str] = &["PARTITION", "EARLIEST", "LATEST", "RECORDS"];
 
     fn cells(&self) -> Vec<String> {
         let records = self.latest.zip(self.earliest).map(|(latest, earliest)| latest - earliest);
-        let partition = self.partition.to_string();
-        vec![partition, or_dash(self.earliest), or_dash(self.latest), or_dash(records), or_dash(self.at.flatten())]
+        vec![self.partition.to_string(), or_dash(self.earliest), or_dash(self.latest), or_dash(records)]
+    }
+}
+
+/// The same with the offset that was asked for by time.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+struct LineAt(Line);
+
+impl Row for LineAt {
+    const COLUMNS: &'static [&'static str] = &["PARTITION", "EARLIEST", "LATEST", "RECORDS", "AT"];
+
+    fn cells(&self) -> Vec<String> {
+        let mut cells = self.0.cells();
+        cells.push(or_dash(self.0.at.flatten()));
+        cells
     }
 }
 
@@ -71,7 +85,10 @@ impl OffsetsArgs {
                 (Err(error), ..) | (_, Err(error), _) | (.., Err(error)) => errors.push(error),
             }
         }
-        finish(out, &rows, errors)
+        match self.at {
+            Some(_) => finish(out, &rows.into_iter().map(LineAt).collect::<Vec<_>>(), errors),
+            None => finish(out, &rows, errors),
+        }
     }
 }
 

@@ -1,0 +1,12 @@
+//! End to end: the real program, real nodes, real sockets. Every wait awaits an event.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod alone;
+mod cluster;
+mod dev;
+mod home;
+mod publish;
+mod quickstart;
+mod subscribe;
+mod topics;
