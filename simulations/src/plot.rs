@@ -11,10 +11,13 @@ const MARGIN_TOP: f64 = 44.0;
 const MARGIN_BOTTOM: f64 = 34.0;
 const COLOURS: [&str; 4] = ["#4c78a8", "#f58518", "#e45756", "#72b7b2"];
 
+/// A name, and its figure in a report.
+type Series<'a> = (&'a str, fn(&SwarmReport) -> f64);
+
 /// A panel of grouped bars: one group for each swarm, one bar for each series.
 struct Panel<'a> {
     title: &'a str,
-    series: Vec<(&'a str, fn(&SwarmReport) -> f64)>,
+    series: Vec<Series<'a>>,
 }
 
 /// Panels side by side, two in a row.

@@ -12,7 +12,7 @@ impl Random {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,14 +22,14 @@ impl Random {
 
     /// A number below `bound`; 0 if there is none.
     pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % (bound as u64).max(1)) as usize
+        (self.draw() % (bound as u64).max(1)) as usize
     }
 
     /// `N` bytes.
     pub fn bytes<const N: usize>(&mut self) -> [u8; N] {
         let mut bytes = [0; N];
         for chunk in bytes.chunks_mut(8) {
-            chunk.copy_from_slice(&self.next().to_le_bytes()[..chunk.len()]);
+            chunk.copy_from_slice(&self.draw().to_le_bytes()[..chunk.len()]);
         }
         bytes
     }
@@ -56,7 +56,7 @@ mod tests {
         let (mut once, mut again) = (Random::new(7), Random::new(7));
         assert_eq!(once.bytes::<32>(), again.bytes::<32>());
         assert_eq!(once.choose(5, 100), again.choose(5, 100));
-        assert_ne!(Random::new(8).next(), Random::new(7).next());
+        assert_ne!(Random::new(8).draw(), Random::new(7).draw());
     }
 
     #[test]

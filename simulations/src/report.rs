@@ -89,11 +89,13 @@ pub struct Resolve {
     pub routes: usize,
     /// Right: to the leader that the registry names, at the address where it listens.
     pub right: usize,
-    /// Somewhere else.
+    /// Of those, not at the first attempt: an old record was found first, as a client finds out by being redirected.
+    pub redirected: usize,
+    /// Still somewhere else after as many attempts as a client makes.
     pub wrong: usize,
     /// Nowhere.
     pub failed: usize,
-    /// Questions to an authority that would have been asked; 0 when right.
+    /// Questions that would have gone to an authority, and failed because there was none.
     pub fallbacks: u64,
     /// The farthest record that a route needed.
     pub hops: Summary,
@@ -209,7 +211,9 @@ pub fn table(reports: &[SwarmReport]) -> String {
         ("churn: lookup hops, p50/p99/max", |r| churn(r, |c| three(&c.lookups.hops, 0))),
         ("churn: lookup, ms, p50/p99/max", |r| churn(r, |c| three(&c.lookups.ms, 1))),
         ("healed, ms", |r| churn(r, |c| format!("{:.0}", c.healed_ms))),
-        ("routes right after healing", |r| churn(r, |c| share(c.resolve.right, c.resolve.routes))),
+        ("routes right after healing (redirected)", |r| {
+            churn(r, |c| format!("{} ({})", share(c.resolve.right, c.resolve.routes), c.resolve.redirected))
+        }),
         ("CPU of the join, s", |r| format!("{:.1}", r.cost.join_cpu_s)),
         ("CPU of a lookup, ms", |r| format!("{:.1}", r.cost.lookup_cpu_ms)),
         ("RSS of a node, KiB, joined/at the end", |r| format!("{:.0} / {:.0}", r.cost.join_rss_kib, r.cost.rss_kib)),

@@ -151,11 +151,14 @@ fn missed(report: &SwarmReport) -> Vec<String> {
     bar(lookups.found == lookups.made, format!("{} of {} lookups found the record", lookups.found, lookups.made));
     let (hops, limit) = (report.hops_max(), report.hops_limit());
     bar(hops <= limit, format!("a lookup took {hops} hops, log2 n is {limit:.2}"));
-    let resolves = [Some(&report.resolve), report.churn.as_ref().map(|churn| &churn.resolve)];
-    for (resolve, when) in resolves.into_iter().zip(["", " after the churn"]) {
-        let Some(resolve) = resolve else { continue };
-        let words = format!("{} of {} routes were right without a fallback{when}", resolve.right, resolve.routes);
-        bar(resolve.right == resolve.routes && resolve.fallbacks == 0, words);
+    let calm = &report.resolve;
+    let first = calm.right - calm.redirected;
+    let words =
+        format!("{first} of {} routes were right at once, {} fallbacks were wanted", calm.routes, calm.fallbacks);
+    bar(first == calm.routes && calm.fallbacks == 0, words);
+    if let Some(healed) = report.churn.as_ref().map(|churn| &churn.resolve) {
+        let words = format!("{} of {} routes were right after the churn", healed.right, healed.routes);
+        bar(healed.right == healed.routes, words);
     }
     let gossip = &report.gossip;
     let words = format!("{} of {} deliveries of hints", gossip.delivered, gossip.expected);

@@ -33,7 +33,7 @@ impl Swarm {
         let alive: Alive = Arc::new(Mutex::new(self.meshes()));
         let mut workers = JoinSet::new();
         for _ in 0..WORKERS {
-            let random = Random::new(self.random.next());
+            let random = Random::new(self.random.draw());
             workers.spawn(keep_looking(alive.clone(), self.topics.clone(), random, Instant::now() + seconds));
         }
         let began = Instant::now();

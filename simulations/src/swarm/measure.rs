@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use rafka_broker::metadata::Image;
-use rafka_dht::{Key, Source, Version};
-use rafka_model::{MetadataIndex, PartitionId, TopicName};
+use rafka_dht::{Key, Route, Source, Version};
+use rafka_model::{MetadataIndex, PartitionId, TopicName, TopicPartition};
 use rafka_node::mesh::Mesh;
 use rafka_protocols::gossip::{Hint, MetaHint};
 
 use super::Swarm;
-use super::peer::{Surroundings, cold_resolver};
+use super::peer::{ColdResolver, Surroundings, cold_resolver};
 use crate::progress::Progress;
 use crate::report::{Gossip, Lookups, Resolve};
 use crate::stats::{Summary, ms};
@@ -23,6 +23,8 @@ const LOOKUPS_AT_ONCE: usize = 8;
 const RESOLVING_AT_ONCE: usize = 8;
 /// A hint that has not arrived by then is lost.
 const HINT_LOST: Duration = Duration::from_secs(5);
+/// Attempts at one route: a client that is redirected looks again.
+const ATTEMPTS_MAX: usize = 4;
 /// Time in which gossip must have formed its mesh: its first heartbeat comes after five seconds.
 const GOSSIP_FORMS: Duration = Duration::from_secs(30);
 
@@ -108,6 +110,7 @@ impl Swarm {
         Resolve {
             routes: outcomes().count(),
             right: right().count(),
+            redirected: right().filter(|outcome| outcome.attempts > 1).count(),
             wrong: outcomes().filter(|outcome| matches!(outcome.verdict, Verdict::Wrong(_))).count(),
             failed: outcomes().filter(|outcome| matches!(outcome.verdict, Verdict::Failed(_))).count(),
             fallbacks: nodes.iter().map(|(_, fallbacks)| fallbacks).sum(),
@@ -181,6 +184,7 @@ enum Verdict {
 
 struct Outcome {
     verdict: Verdict,
+    attempts: usize,
     hops: u32,
     took: Duration,
 }
@@ -199,21 +203,36 @@ async fn resolve(
         let count = image.topic(name).map_or(1, |topic| topic.partitions.len());
         let partition = PartitionId(((offset + number) % count.max(1)) as u32);
         let began = Instant::now();
-        let route = resolver.route(name, partition, Version::ANY).await;
-        let took = began.elapsed();
-        let (verdict, hops) = match route {
-            Err(error) => (Verdict::Failed(error.to_string()), 0),
-            Ok(route) => {
-                let leader = image.topic(name).and_then(|topic| topic.partition(partition)).and_then(|p| p.leader);
-                let listens = image.nodes.get(&route.leader).map(|node| node.addresses.clone()).unwrap_or_default();
-                let told: Vec<String> = route.addresses.iter().map(ToString::to_string).collect();
-                let right = leader == Some(route.leader) && listens == told && route.source != Source::Quorum;
-                let words = || format!("{name}/{partition}: node {} at {told:?} by {}", route.leader, route.source);
-                (if right { Verdict::Right } else { Verdict::Wrong(words()) }, route.hops)
+        let (mut attempts, mut hops) = (0, 0);
+        let verdict = loop {
+            attempts += 1;
+            let verdict = match resolver.route(name, partition, Version::ANY).await {
+                Err(error) => Verdict::Failed(error.to_string()),
+                Ok(route) => {
+                    hops = hops.max(route.hops);
+                    judge(&route, image, &resolver)
+                }
+            };
+            if verdict == Verdict::Right || attempts == ATTEMPTS_MAX {
+                break verdict;
             }
         };
-        outcomes.push(Outcome { verdict, hops, took });
+        outcomes.push(Outcome { verdict, attempts, hops, took: began.elapsed() });
     }
-    // With nobody to ask every fallback is a failure, but a stale record would hide it.
     (outcomes, resolver.counts().fallbacks)
+}
+
+/// Compares a route with the registry; tells the resolver what a client would find out at the end of a wrong one.
+fn judge(route: &Route, image: &Image, resolver: &ColdResolver) -> Verdict {
+    let at = TopicPartition { topic: route.topic, partition: route.partition };
+    let leads = image.partition(at).and_then(|state| state.leader) == Some(route.leader);
+    let listens = image.nodes.get(&route.leader).map(|node| node.addresses.clone()).unwrap_or_default();
+    let told: Vec<String> = route.addresses.iter().map(ToString::to_string).collect();
+    match (listens == told, leads) {
+        (true, true) if route.source != Source::Quorum => return Verdict::Right,
+        (true, _) => resolver.doubt(route),
+        (false, _) => resolver.unreachable(route),
+    }
+    let Route { name, partition, leader, version, source, .. } = route;
+    Verdict::Wrong(format!("{name}/{partition}: node {leader} at {told:?} by {source}, version {version}"))
 }
