@@ -93,7 +93,10 @@ impl ClusterArgs {
                     Origin::Default => "start a cluster with `rafka dev`, or name one with --bootstrap".to_owned(),
                     _ => format!("tried {where_to}; is a node running there? `rafka doctor` looks closer"),
                 }),
-                code if code == Exit::Denied as u8 => error.or_hint("give the cluster's join token with --token-file"),
+                code if code == Exit::Denied as u8 => error.hint(match &target.token_file {
+                    None => "give the cluster's join token with --token-file".to_owned(),
+                    Some(path) => format!("is the token in {} (--token-file) the cluster's?", path.display()),
+                }),
                 _ => error,
             }
         })

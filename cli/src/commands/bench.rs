@@ -70,7 +70,7 @@ impl BenchArgs {
             match &self.verb {
                 Verb::Produce(args) => args.measure(&client, &topic).await,
                 Verb::Consume(args) => args.measure(&client, &topic, made).await,
-                Verb::E2e(args) => args.measure(&client, &topic).await,
+                Verb::E2e(args) => args.measure(&client, &topic, made).await,
             }
         };
         let measured = tokio::select! {

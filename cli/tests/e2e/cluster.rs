@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::home::Dev;
+use crate::home::{Dev, Home, Running};
 
 #[test]
 fn the_cluster_and_its_mesh_are_shown() {
@@ -102,4 +102,39 @@ fn the_shell_completes_live_topics() {
     let output = command.env("COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", "2").env("_CLAP_IFS", "\n").output();
     let offered = String::from_utf8(output.expect("runs").stdout).expect("text");
     assert_eq!(offered.trim(), "orders");
+}
+
+/// A node that was started by hand, in service; and its mesh address.
+fn by_hand(home: &Home, name: &str, flags: &str) -> (Running, String) {
+    let directory = home.path().join(name);
+    let ready = home.path().join(format!("{name}.json"));
+    let mut node = home.start(&format!(
+        "node start --data-dir {} --listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 --log-format compact --ready-file {} {flags}",
+        directory.display(),
+        ready.display(),
+    ));
+    let said = node.said("mesh=[\"");
+    let address = said.split("mesh=[\"").nth(1).and_then(|rest| rest.split('"').next()).expect("an address");
+    (node, address.to_owned())
+}
+
+#[test]
+fn nodes_are_started_by_hand_and_a_token_keeps_strangers_out() {
+    let home = Home::new();
+    let (token, wrong) = (home.file("token", "a secret\n"), home.file("wrong", "no secret\n"));
+    let (first, address) = by_hand(&home, "one", &format!("--join-token-file {token}"));
+    let (second, other) = by_hand(&home, "two", &format!("--join-token-file {token} --bootstrap {address}"));
+    let plain = address.split("/p2p/").next().expect("an address");
+    for bootstrap in [&*address, plain, &*other] {
+        let nodes = home.run(&format!("cluster nodes --bootstrap {bootstrap} --token-file {token} -o json")).json();
+        assert_eq!(nodes.len(), 2, "from {bootstrap}");
+    }
+    home.run(&format!("topic list --bootstrap {address}")).fails(5, "--token-file");
+    home.run(&format!("topic list --bootstrap {address} --token-file {wrong}")).fails(5, "the cluster's?");
+    home.run(&format!("context create it --bootstrap {address} --token-file {token}")).ok();
+    home.run("topic create t").ok();
+    for node in [second, first] {
+        node.signal(rustix::process::Signal::TERM);
+        assert_eq!(node.end().code, 0);
+    }
 }

@@ -60,6 +60,8 @@ fn three_nodes_survive_the_loss_of_one_and_its_return() {
     assert!(health.out.contains("2 offline partitions"), "{health:?}");
     assert!(health.err.contains("`rafka dev restart 2` or `rafka cluster health --wait`"), "{health:?}");
 
+    dev.run("cluster health --wait --timeout 300ms").fails(10, "still unhealthy after 300 ms");
+
     dev.run("dev restart 2").ok();
     dev.run("cluster health --wait").ok();
     let read = dev.run("subscribe orders --from-beginning --exit-at-end -o raw").ok();

@@ -32,13 +32,9 @@ pub(super) struct E2eArgs {
 
 impl E2eArgs {
     /// One record at a time in partition 0, each with its number in front.
-    pub(super) async fn measure(&self, client: &Client, topic: &TopicName) -> Result<Measured> {
+    pub(super) async fn measure(&self, client: &Client, topic: &TopicName, made: bool) -> Result<Measured> {
         const PARTITION: PartitionId = PartitionId(0);
-        let end = client.admin().list_offsets(topic, vec![(PARTITION, OffsetSpec::Latest)]).await;
-        let start = match end.into_iter().next() {
-            Some((_, found)) => found?.offset.map_or(Start::Earliest, Start::Offset),
-            None => Start::Latest,
-        };
+        let start = if made { Start::Earliest } else { end_of(client, topic, PARTITION).await? };
         let config =
             ConsumerConfig { partitions: Some(vec![PARTITION]), start, ..ConsumerConfig::topics([topic.clone()]) };
         let mut consumer = client.consumer(config).await?;
@@ -69,5 +65,14 @@ impl E2eArgs {
         }
         let volume = (self.records, self.records * self.size);
         Ok(Measured::new("e2e", topic, volume, began.elapsed(), Latency::of(latencies)))
+    }
+}
+
+/// The end as it is now, so that nothing that is sent from here on is missed.
+async fn end_of(client: &Client, topic: &TopicName, partition: PartitionId) -> Result<Start> {
+    let found = client.admin().list_offsets(topic, vec![(partition, OffsetSpec::Latest)]).await;
+    match found.into_iter().next() {
+        Some((_, found)) => Ok(found?.offset.map_or(Start::Earliest, Start::Offset)),
+        None => Err(CliError::failed(format!("no node answered for {topic}/{partition}"))),
     }
 }
