@@ -287,8 +287,11 @@ impl Inner {
 
     /// Takes the full disk's flag down once there is space again, as far as the disk can tell.
     fn look_for_space(&self) {
+        if !self.counters.is_full() {
+            return;
+        }
         let free = self.disk.free_bytes();
-        if self.counters.is_full() && free.is_none_or(|free| free >= SPACE_BYTES_MIN) {
+        if free.is_none_or(|free| free >= SPACE_BYTES_MIN) {
             self.counters.set_full(false);
             tracing::info!(free_bytes = free, "disk has space again");
         }

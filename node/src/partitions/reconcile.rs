@@ -231,11 +231,12 @@ impl Inner {
             self.keeper.finish_deletion(self, job.at)?;
         }
         let opened = Replica::open(disk.clone(), dir, identity, job.config.clone(), self.shutdown, now)?;
-        if job.config.storage_engine == StorageEngine::File && !Meta::exists(&**disk, dir) {
-            if let Err(error) = meta(job).write(&**disk, dir) {
-                // Only people and the sweep of orphans miss it.
-                tracing::warn!(dir = %dir.display(), %error, "cannot write partition.meta");
-            }
+        if job.config.storage_engine == StorageEngine::File
+            && !Meta::exists(&**disk, dir)
+            && let Err(error) = meta(job).write(&**disk, dir)
+        {
+            // Only people and the sweep of orphans miss it.
+            tracing::warn!(dir = %dir.display(), %error, "cannot write partition.meta");
         }
         Ok(opened)
     }

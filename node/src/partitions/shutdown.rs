@@ -90,7 +90,8 @@ fn close_all(inner: &Inner) -> Result<(), ShutdownError> {
     let work = || {
         while let Some(replica) = replicas.get(next.fetch_add(1, Ordering::Relaxed)) {
             if let Err(error) = replica.close(inner) {
-                tracing::error!(topic = %replica.topic, partition = %replica.at.partition, %error, "not closed cleanly");
+                let (topic, partition) = (&replica.topic, replica.at.partition);
+                tracing::error!(%topic, %partition, %error, "log not closed cleanly");
                 failures.lock().push(error.to_string());
             }
         }

@@ -232,7 +232,7 @@ fn write(
 
 /// The batch as it is in the log, in bytes that keep little else alive.
 fn alone(appended: Appended, given: Bytes, request_bytes: usize) -> Bytes {
-    // A batch that makes up most of its request is stamped in place. A copy is made as long as somebody holds the bytes.
+    // A batch that makes up most of its request is stamped in place; as long as somebody holds the bytes it is copied.
     let held = (given.len() * 2 < request_bytes).then(|| given.clone());
     drop(given);
     let bytes = appended.into_batch().bytes().clone();

@@ -24,8 +24,12 @@ impl Replica {
         };
         let Some(flush) = flush else { return };
         let done = flush.run();
-        inner.counters.flush(done.is_err());
         let mut writer = self.lock();
+        if writer.log.is_none() {
+            // Closed or removed meanwhile, its files perhaps with it: how the sync ended means nothing any more.
+            return;
+        }
+        inner.counters.flush(done.is_err());
         match done {
             Ok(flushed) => self.step(inner, &mut writer, Input::Flushed(flushed)),
             Err(error) => self.fail(inner, &mut writer, &error),
