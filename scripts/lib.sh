@@ -41,7 +41,7 @@ clean_up() {
         tail -n 15 "$WORK"/*.log >&2 2>/dev/null || true
     fi
     cd /
-    [[ -z $WORK ]] || rm -rf "$WORK"
+    [[ -z $WORK ]] || rm -rf "$WORK" || true
     exit "$code"
 }
 
