@@ -117,7 +117,7 @@ impl Client {
         let Ok(Ok(topics)) = tokio::time::timeout(Duration::from_secs(2), self.admin().topics()).await else {
             return error;
         };
-        match nearest(name, topics.iter().map(|topic| topic.name.as_str())) {
+        match nearest(name, topics.iter().map(|topic| topic.name.as_str()).filter(|other| *other != name)) {
             Some(near) => error.hint(format!("did you mean {near:?}?")),
             None => error,
         }

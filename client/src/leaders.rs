@@ -31,8 +31,8 @@ pub(crate) async fn ask<Q: Clone, T>(
     let (mut done, mut rounds, mut random) = (BTreeMap::new(), 0, Random::from_system());
     let mut left = wanted;
     loop {
-        let mut failed = Vec::new();
-        let groups = group(client, topic, left, &mut failed).await;
+        let (mut unrouted, mut failed) = (Vec::new(), Vec::new());
+        let groups = group(client, topic, left, &mut unrouted).await;
         let exchanges = groups.into_iter().map(|(peer, lines)| {
             let frame = fetch::encode_request(&request(&lines));
             let remaining = end.saturating_duration_since(Instant::now());
@@ -47,11 +47,18 @@ pub(crate) async fn ask<Q: Clone, T>(
             }
         }
         rounds += 1;
+        // Who is asked may not have heard of a new topic yet; only the directory's word that there is none is final.
+        let (unknown, failed): (Vec<_>, Vec<_>) = unrouted
+            .into_iter()
+            .map(|failed| (true, failed))
+            .chain(failed.into_iter().map(|failed| (false, failed)))
+            .partition(|(unrouted, (_, _, error))| *unrouted && error.kind() == ErrorKind::NotFound);
+        done.extend(unknown.into_iter().map(|(_, (partition, _, error))| (partition, Err(error))));
         let pause = client.backoff().after(rounds, &mut random);
         let over = Instant::now() + pause >= end;
         left = Vec::new();
-        for (partition, query, error) in failed {
-            if over || !error.is_retriable() || error.kind() == ErrorKind::NotFound {
+        for (_, (partition, query, error)) in failed {
+            if over || !error.is_retriable() {
                 done.insert(partition, Err(error));
             } else {
                 left.push((partition, query));

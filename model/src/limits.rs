@@ -181,6 +181,8 @@ pub const DHT_SPREAD_MS: u64 = 2_000;
 pub const DHT_RETRIES_MAX: u32 = 5;
 /// … after a wait of this, doubled each time.
 pub const DHT_RETRY_MS: u64 = 30;
+/// Lookups repeated for a key of which nobody holds any record.
+pub const DHT_MISS_RETRIES_MAX: u32 = 2;
 /// "Not there" is believed for this long, and one key is asked of the fallback at most this often in doubt.
 pub const DHT_NEGATIVE_MS: u64 = 1_000;
 /// A cached route is looked up again after this time.

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use rafka_model::limits::{DHT_RETRIES_MAX, DHT_RETRY_MS};
+use rafka_model::limits::{DHT_MISS_RETRIES_MAX, DHT_RETRIES_MAX, DHT_RETRY_MS};
 
 use super::{Answer, Effort, Fallback, Hosted, Lookup, ResolveError, Resolver, Source};
 use crate::{Key, SignedRecord, Version};
@@ -71,7 +71,9 @@ impl<L: Lookup, F: Fallback, H: Hosted> Resolver<L, F, H> {
             if live.is_some() && version >= target {
                 return live;
             }
-            if min == Version::ANY || version >= min {
+            // A topic that was made a moment ago is on its way to its holders.
+            let perhaps_new = version == Version::ANY && attempt < DHT_MISS_RETRIES_MAX;
+            if !perhaps_new && (min == Version::ANY || version >= min) {
                 return None;
             }
         }
