@@ -31,14 +31,14 @@ publish() {
 }
 log_kib() { du -sk "$WORK"/{one,two,three}/logs 2>/dev/null | awk '{ kib += $1 } END { print kib + 0 }'; }
 
-# The file in four parts; each part but the first is held back until the kill in the part before it was done, so that no
-# machine is too fast to have a node killed in the middle.
+# The file in four parts, each held back until it is asked for: a node is killed in the middle of each of the first three,
+# however fast the machine is.
 feed() {
     local part
     for part in 0 1 2 3; do
+        until [[ -e $WORK/part-$part ]]; do sleep 0.02; done
         dd if="$WORK/sent" bs=1M skip=$((part * SIZE / 4)) \
             count=$((part == 3 ? SIZE : (part + 1) * SIZE / 4 - part * SIZE / 4)) status=none
-        [[ $part -eq 3 ]] || until [[ -e $WORK/killed-$part ]]; do sleep 0.02; done
     done
 }
 
@@ -54,7 +54,9 @@ else
     NODES+=("$PUBLISHER" $!)
     part=0
     for name in three two one; do
-        reached() { (($(log_kib) >= SIZE * 1024 * (2 * part + 1) / 8)) || ! kill -0 "$PUBLISHER" 2>/dev/null; }
+        before=$(log_kib)
+        touch "$WORK/part-$part"
+        reached() { (($(log_kib) >= before + SIZE * 1024 / 16)) || ! kill -0 "$PUBLISHER" 2>/dev/null; }
         await 600 "part $part of the publish" reached
         kill -0 "$PUBLISHER" 2>/dev/null || { cat "$WORK/publish.log" >&2; fail "the publish ended early"; }
         was=$(listen_address "$name")
@@ -62,11 +64,11 @@ else
         for other in one two three; do [[ $other == "$name" ]] || peers+=(--bootstrap "$(address "$other")"); done
         echo "  SIGKILL: node $name, with $(log_kib) KiB in the logs"
         kill_node "$name"
-        touch "$WORK/killed-$part"
         LISTEN=$was start_node "$name" "${peers[@]}"
         echo "  node $name is back after $(field "$WORK/$name.json" ready_ms) ms, with $(log_kib) KiB in the logs"
         part=$((part + 1))
     done
+    touch "$WORK/part-$part"
 fi
 wait "$PUBLISHER" || { cat "$WORK/publish.log" >&2; fail "not everything was published"; }
 cat "$WORK/published"
