@@ -11,7 +11,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use libp2p::{Multiaddr, PeerId};
 use parking_lot::Mutex;
 use rafka_broker::metadata::{Image, Node, PartitionState};
 use rafka_broker::request::{Admin, AdminReply};
@@ -24,7 +23,7 @@ use tokio::sync::watch;
 
 use crate::controller;
 use crate::image::ImageStore;
-use crate::mesh::{Member, Mesh};
+use crate::mesh::{Member, Mesh, Multiaddr, PeerId};
 
 /// What the controller last said of this node.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -81,29 +81,3 @@ pub trait MetadataLog: Clone + Send + Sync + 'static {
     /// [`ProposeError::Stopped`].
     fn snapshot(&self) -> impl Future<Output = Result<(), ProposeError>> + Send;
 }
-
-impl<L: MetadataLog> MetadataLog for std::sync::Arc<L> {
-    fn propose(&self, entry: &Entry) -> impl Future<Output = Result<MetadataIndex, ProposeError>> + Send {
-        (**self).propose(entry)
-    }
-
-    fn barrier(&self) -> impl Future<Output = Result<(), ProposeError>> + Send {
-        (**self).barrier()
-    }
-
-    fn leadership(&self) -> watch::Receiver<Leadership> {
-        (**self).leadership()
-    }
-
-    fn is_leader_ready(&self) -> bool {
-        (**self).is_leader_ready()
-    }
-
-    fn change_voters(&self, voters: BTreeMap<NodeId, Member>) -> impl Future<Output = Result<(), ProposeError>> + Send {
-        (**self).change_voters(voters)
-    }
-
-    fn snapshot(&self) -> impl Future<Output = Result<(), ProposeError>> + Send {
-        (**self).snapshot()
-    }
-}

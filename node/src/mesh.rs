@@ -15,7 +15,8 @@ mod task;
 use std::time::{Duration, Instant};
 
 use libp2p::identity::Keypair;
-use libp2p::{Multiaddr, PeerId, Swarm, multiaddr};
+pub use libp2p::{Multiaddr, PeerId};
+use libp2p::{Swarm, multiaddr};
 use rafka_dht::{Clock, Found, Key, SignedRecord, Stored, Verifier, Version};
 use rafka_model::ClusterId;
 use rafka_model::limits::{NODE_REQUESTS_MAX, SWARM_COMMANDS_MAX};

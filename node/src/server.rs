@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use libp2p::Multiaddr;
 use rafka_broker::Failure;
 use rafka_model::{ClusterId, NodeId};
 use serde::Serialize;
@@ -24,6 +23,7 @@ use crate::consensus::RaftLog;
 use crate::datadir::{DataDir, DataDirError};
 use crate::logging::LevelHandle;
 use crate::mesh;
+use crate::mesh::Multiaddr;
 use crate::ops::Health;
 use crate::partitions::Partitions;
 use crate::tasks::Tasks;
@@ -34,7 +34,7 @@ pub struct Server {
     data: Arc<DataDir>,
     cluster: Arc<Cluster>,
     partitions: Arc<Partitions>,
-    raft: Option<Arc<RaftLog>>,
+    raft: Option<RaftLog>,
     health: Health,
     ops: Option<SocketAddr>,
     tasks: Tasks,

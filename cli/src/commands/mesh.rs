@@ -5,7 +5,12 @@ mod peers;
 mod ping;
 mod route;
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
+use futures::future::join_all;
+use rafka_client::{Client, Node, SwarmDescription};
 
 use crate::connect::ClusterArgs;
 use crate::errors::Result;
@@ -22,13 +27,13 @@ pub(crate) struct MeshArgs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// List the nodes that this client knows.
+    /// List the nodes, and what each one's swarm looks like.
     Peers,
     /// Measure the way to nodes.
     Ping(ping::PingArgs),
     /// Find the leader of a partition, and show how it was found.
     Route(route::RouteArgs),
-    /// Draw the swarm as it is seen from here.
+    /// Draw who is connected with whom, as each node says.
     Graph(graph::GraphArgs),
 }
 
@@ -42,4 +47,19 @@ impl MeshArgs {
             Verb::Graph(args) => args.run(&self.cluster, out).await,
         }
     }
+}
+
+/// A node that does not tell of its swarm within this time is shown without it.
+const SWARM_WAIT: Duration = Duration::from_secs(2);
+
+/// What each of `nodes` says of its own swarm, by node id; silent ones are left out.
+async fn swarms(client: &Client, nodes: &[Node]) -> BTreeMap<u64, SwarmDescription> {
+    let ask = |node: &Node| {
+        let (id, peer, mesh) = (node.id.0, node.peer_id.parse(), client.mesh());
+        async move {
+            let swarm = tokio::time::timeout(SWARM_WAIT, mesh.swarm(peer.ok()?)).await.ok()?.ok()?;
+            Some((id, swarm))
+        }
+    };
+    join_all(nodes.iter().map(ask)).await.into_iter().flatten().collect()
 }

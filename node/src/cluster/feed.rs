@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use libp2p::PeerId;
 use rafka_broker::metadata::decode_image;
 use rafka_broker::{ErrorCode, Failure};
 use rafka_dht::SignedRecord;
@@ -16,6 +15,7 @@ use tokio::sync::{Notify, mpsc};
 use tracing::{debug, warn};
 
 use super::{Cluster, Reachable};
+use crate::mesh::PeerId;
 
 /// How long a watch waits for news. Short enough that a dead connection is noticed soon.
 const WAIT: Duration = Duration::from_secs(5);

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use libp2p::PeerId;
 use rafka_model::limits::CONTROL_DEADLINE_MS;
 use rafka_protocols::Protocol;
 use rafka_protocols::register::{self, Reply, Request};
@@ -12,6 +11,7 @@ use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::Cluster;
+use crate::mesh::PeerId;
 
 /// Greets every peer that `connected` names and the image knows, once this node has a certificate.
 pub async fn run(cluster: Arc<Cluster>, mut connected: mpsc::Receiver<PeerId>) {

@@ -1,6 +1,5 @@
 //! Which cluster: the one of the data directory, one that bootstrap peers know, or a new one.
 
-use libp2p::{Multiaddr, PeerId};
 use rafka_model::ClusterId;
 use rafka_protocols::hello::{ClusterKey, Hello};
 use tracing::info;
@@ -11,6 +10,7 @@ use crate::config::Config;
 use crate::datadir::DataDir;
 use crate::mesh::identity::Identity;
 use crate::mesh::joiner::{self, Outcome, Search};
+use crate::mesh::{Multiaddr, PeerId};
 
 /// What a node without a cluster does next.
 pub(super) enum Plan {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use libp2p::Multiaddr;
 use parking_lot::Mutex;
 use rafka_broker::controller::Registration;
 use rafka_broker::metadata::Image;
@@ -27,7 +26,7 @@ use crate::datadir::{DataDir, LastEnd};
 use crate::image::{ImageFile, ImageStore};
 use crate::logging::LevelHandle;
 use crate::mesh::identity::Identity;
-use crate::mesh::{self, OpenDoor, Started, SwarmRecorder};
+use crate::mesh::{self, Multiaddr, OpenDoor, Started, SwarmRecorder};
 use crate::metrics::Metrics;
 use crate::ops::{self, Health, Shown};
 use crate::partitions::{Partitions, Setup, SystemClock};
@@ -251,14 +250,14 @@ async fn open_quorum(
     disk: &Arc<dyn Disk>,
     images: &Arc<ImageStore>,
     registration: &Registration,
-) -> Result<Arc<RaftLog>, ServerError> {
+) -> Result<RaftLog, ServerError> {
     // The founder is node 1: the first entry registers it.
     let config = consensus::Config::new(NodeId(1));
     let raft = RaftLog::open(&config, disk.clone(), data.root(), images.clone(), NoPeers).await;
     let raft = raft.map_err(|error| ServerError::Consensus(error.to_string()))?;
     let member = Member { peer_id: registration.peer_id.clone(), addresses: registration.addresses.clone() };
     raft.initialize(member).await.map_err(|error| ServerError::Consensus(error.to_string()))?;
-    Ok(Arc::new(raft))
+    Ok(raft)
 }
 
 fn open_partitions(config: &Config, data: &DataDir, disk: &Arc<dyn Disk>) -> Result<Partitions, ServerError> {

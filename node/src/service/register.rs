@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use libp2p::PeerId;
 use rafka_broker::controller::Registration;
 use rafka_broker::{ErrorCode, Failure};
 use rafka_model::NodeId;
@@ -14,7 +13,7 @@ use rafka_protocols::register::{self, Joiner, Reply, Request};
 use super::{Served, Service, malformed, outcome};
 use crate::cluster::Cluster;
 use crate::controller;
-use crate::mesh::Standing;
+use crate::mesh::{PeerId, Standing};
 
 impl Service {
     /// blake3 of the join token that strangers must know, if there is one.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use libp2p::PeerId;
 use rafka_broker::metadata::encode_image;
 use rafka_broker::{ErrorCode, Failure};
 use rafka_model::MetadataIndex;
@@ -12,6 +11,7 @@ use rafka_protocols::Frame;
 use rafka_protocols::watch::{self, Content, Feed, Watch};
 
 use super::{Served, Service, malformed, outcome};
+use crate::mesh::PeerId;
 
 /// Bytes of entries or of a snapshot in one answer.
 const FEED_BYTES_MAX: usize = FRAME_BODY_BYTES_MAX / 4;

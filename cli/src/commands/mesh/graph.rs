@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use rafka_client::{ClusterDescription, PeerInfo, TopicDescription};
+use rafka_client::{ClusterDescription, NodeId, PeerInfo, SwarmDescription, TopicDescription};
 use serde::Serialize;
 
+use super::swarms;
 use crate::commands::cluster::standing;
 use crate::connect::ClusterArgs;
 use crate::errors::Result;
 use crate::output::{Out, emit, list, short_peer};
 
-/// Draw the swarm as it is seen from here: this client's connections, and those of the node that answered.
+/// Draw who is connected with whom: this client, and every node as it says itself.
 #[derive(Args, Debug)]
 pub(super) struct GraphArgs {
     /// As a Graphviz digraph (`| dot -Tsvg`).
@@ -23,8 +24,6 @@ pub(super) struct GraphArgs {
 #[derive(Debug, Serialize)]
 struct Graph {
     client: String,
-    /// The node whose connections are drawn.
-    seen_by: u64,
     nodes: Vec<Vertex>,
     edges: Vec<Edge>,
 }
@@ -53,13 +52,21 @@ impl GraphArgs {
         let client = cluster.connect().await?;
         let admin = client.admin();
         let (cluster, topics) = tokio::try_join!(admin.cluster(), admin.topics())?;
-        let graph = Graph::new(&client.local_peer_id().to_string(), &cluster, &topics, &client.mesh().peers());
+        let swarms = swarms(&client, &cluster.nodes).await;
+        let local = client.local_peer_id().to_string();
+        let graph = Graph::new(&local, &cluster, &topics, &client.mesh().peers(), &swarms);
         if self.dot { emit(&graph.dot()) } else { out.one(&graph, || graph.words()) }
     }
 }
 
 impl Graph {
-    fn new(client: &str, cluster: &ClusterDescription, topics: &[TopicDescription], peers: &[PeerInfo]) -> Self {
+    fn new(
+        client: &str,
+        cluster: &ClusterDescription,
+        topics: &[TopicDescription],
+        peers: &[PeerInfo],
+        swarms: &BTreeMap<u64, SwarmDescription>,
+    ) -> Self {
         let mut leads: BTreeMap<u64, usize> = BTreeMap::new();
         for (_, state) in topics.iter().flat_map(|topic| &topic.partitions) {
             if let Some(leader) = state.leader {
@@ -74,9 +81,11 @@ impl Graph {
             if connected.contains(&node.peer_id) {
                 edges.push(Edge { from: "client".to_owned(), to: node.id.to_string() });
             }
-            if node.id != cluster.answered_by && status == "up" {
-                edges.push(Edge { from: cluster.answered_by.to_string(), to: node.id.to_string() });
-            }
+            // Each connection once: from the lower number, or from the only end that tells of it.
+            let members =
+                swarms.get(&node.id.0).into_iter().flat_map(|swarm| &swarm.peers).filter_map(|peer| peer.node);
+            let drawn = |other: &NodeId| node.id < *other || !swarms.contains_key(&other.0);
+            edges.extend(members.filter(drawn).map(|other| Edge { from: node.id.to_string(), to: other.to_string() }));
             nodes.push(Vertex {
                 node: node.id.0,
                 peer_id: node.peer_id.clone(),
@@ -86,23 +95,25 @@ impl Graph {
                 leads: leads.get(&node.id.0).copied().unwrap_or(0),
             });
         }
-        Self { client: client.to_owned(), seen_by: cluster.answered_by.0, nodes, edges }
+        Self { client: client.to_owned(), nodes, edges }
     }
 
     fn peers_of(&self, from: &str) -> Vec<&Vertex> {
-        let to = |node: &Vertex| self.edges.iter().any(|edge| edge.from == from && edge.to == node.node.to_string());
+        let to = |node: &Vertex| {
+            let node = node.node.to_string();
+            self.edges.iter().any(|edge| edge.from == from && edge.to == node || edge.to == from && edge.from == node)
+        };
         self.nodes.iter().filter(|node| to(node)).collect()
     }
 
-    /// Two trees: what the client, and what the node that answered, is connected to.
+    /// A tree for the client and for each node: what it is connected to.
     fn words(&self) -> String {
-        let seen_by = self.seen_by.to_string();
         let mut text = format!("client ({})\n", short_peer(&self.client));
         text.push_str(&tree(&self.peers_of("client")));
-        if let Some(node) = self.nodes.iter().find(|node| node.node == self.seen_by) {
+        for node in self.nodes.iter().filter(|node| node.status == "up") {
             text.push_str(&format!("{}\n", node.words()));
+            text.push_str(&tree(&self.peers_of(&node.node.to_string())));
         }
-        text.push_str(&tree(&self.peers_of(&seen_by)));
         let lost: Vec<&Vertex> = self.nodes.iter().filter(|node| node.status != "up").collect();
         if !lost.is_empty() {
             text.push_str("not connected\n");
@@ -153,7 +164,6 @@ mod tests {
         let edge = |from: &str, to: &str| Edge { from: from.to_owned(), to: to.to_owned() };
         Graph {
             client: "12D3KooWclient".to_owned(),
-            seen_by: 1,
             nodes: vec![vertex(1, "up"), vertex(4, "up"), vertex(6, "fenced")],
             edges: vec![edge("client", "1"), edge("client", "4"), edge("1", "4")],
         }
@@ -167,6 +177,8 @@ client (12D3…ent)
 └── node 4 (12D3…xyz)  /a  up, leads 2
 node 1 (12D3…xyz)  /a  up, controller, leads 2
 └── node 4 (12D3…xyz)  /a  up, leads 2
+node 4 (12D3…xyz)  /a  up, leads 2
+└── node 1 (12D3…xyz)  /a  up, controller, leads 2
 not connected
 └── node 6 (12D3…xyz)  /a  fenced, leads 2
 ";
