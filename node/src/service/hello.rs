@@ -32,5 +32,5 @@ fn members(image: &Image) -> Vec<Member> {
         addresses: node.addresses.clone(),
         voter: image.voters.contains(&node.id),
     };
-    nodes.iter().take(HELLO_MEMBERS_MAX).map(|node| member(node)).collect()
+    nodes.iter().take(HELLO_MEMBERS_MAX).map(member).collect()
 }
