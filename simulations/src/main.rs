@@ -131,7 +131,7 @@ fn run_swarm(args: &SwarmArgs) -> Result<Vec<String>, String> {
 /// Runs several swarms, one after the other, each in a process of its own so that its memory is its own.
 fn run_series(args: &SwarmArgs) -> Result<Vec<String>, String> {
     let program = std::env::current_exe().map_err(|error| format!("this program cannot be found: {error}"))?;
-    let mut reports = Vec::new();
+    let (mut reports, mut broken) = (Vec::new(), Vec::new());
     for nodes in &args.nodes {
         let mut child = std::process::Command::new(&program);
         child.arg("swarm").arg("--out").arg(&args.out).stdout(std::process::Stdio::null());
@@ -150,16 +150,21 @@ fn run_series(args: &SwarmArgs) -> Result<Vec<String>, String> {
         // What an earlier run left must not be taken for this one's.
         let _ = std::fs::remove_file(&path);
         child.status().map_err(|error| format!("a swarm could not be started: {error}"))?;
-        let text = std::fs::read(&path).map_err(|error| format!("the swarm of {nodes} left no report: {error}"))?;
-        let report: SwarmReport = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
-        reports.push(report);
+        match std::fs::read(&path) {
+            Ok(text) => {
+                let report: SwarmReport = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+                reports.push(report);
+            }
+            // It has said why.
+            Err(_) => broken.push(format!("{nodes} nodes: there is no report")),
+        }
     }
     show(&args.out, "swarm", &reports)?;
     let named = |report: &SwarmReport| {
         let nodes = report.nodes;
         report.missed.iter().map(move |words| format!("{nodes} nodes: {words}")).collect::<Vec<_>>()
     };
-    Ok(reports.iter().flat_map(named).chain(growth_missed(&reports)).collect())
+    Ok(reports.iter().flat_map(named).chain(growth_missed(&reports)).chain(broken).collect())
 }
 
 fn run_cluster(args: &ClusterArgs) -> Result<Vec<String>, String> {

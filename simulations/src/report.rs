@@ -1,5 +1,6 @@
 //! What a swarm simulation found, as data and as a table.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
@@ -144,8 +145,10 @@ pub struct Churn {
 pub struct Cost {
     /// Processor seconds of the join.
     pub join_cpu_s: f64,
-    /// Processor seconds of a lookup, ms, all nodes together.
+    /// Processor time of a lookup, ms, all nodes together, and whatever else they did meanwhile.
     pub lookup_cpu_ms: f64,
+    /// Processor seconds of each phase after the join.
+    pub phases_cpu_s: BTreeMap<String, f64>,
     /// Processor seconds, all in all.
     pub cpu_s: f64,
     /// Resident memory of a node after the join, KiB: what the process grew by, divided.

@@ -17,7 +17,7 @@ use crate::report::Join;
 use crate::stats::{Summary, ms};
 
 /// Nodes that join at the same time, unless all do.
-const JOINING_MAX: usize = 16;
+const JOINING_MAX: usize = 8;
 
 impl Swarm {
     /// Founds the cluster and lets everybody join through the founder's address.

@@ -185,7 +185,7 @@ async fn register(
 ) -> Result<(NodeId, BrokerEpoch), String> {
     let voter = hello.members.iter().find(|member| member.voter).ok_or("the hello names no voter")?;
     let peer = voter.peer().ok_or("the voter's peer id is none")?;
-    let end = Instant::now() + 3 * DEADLINE;
+    let end = Instant::now() + 6 * DEADLINE;
     loop {
         let request = register::Request::Join { proof: None, node: Box::new(joiner.clone()) };
         let frame = register::encode_request(&request);
