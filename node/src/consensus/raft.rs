@@ -28,9 +28,6 @@ use super::types::{Member, Outcome, Proposal, Snapshot, TypeConfig};
 use super::{Leadership, MetadataLog};
 use crate::image::ImageStore;
 
-/// Messages to openraft that may wait.
-const QUEUE: u64 = 256;
-
 /// How a voter takes part in consensus.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -75,11 +72,6 @@ impl Config {
             enable_pre_vote: Some(true),
             // The commit mark is not synced, so a restarted leader must win an election to know what is committed.
             enable_leader_restore: Some(false),
-            // One controller proposes, one entry at a time; openraft allocates its queues at their full size (26 MB by default).
-            api_channel_size: Some(QUEUE),
-            api_batch_capacity: QUEUE,
-            notification_channel_size: Some(4 * QUEUE),
-            state_machine_channel_size: Some(QUEUE),
             ..openraft::Config::default()
         };
         config.validate().map_err(|error| OpenError::Consensus(error.to_string()))
