@@ -62,6 +62,5 @@ phase "generated files" cargo xtask generate --check
 phase "image" scripts/image_test.sh
 phase "big input: ${BIG_INPUT_MB:-256} MiB" scripts/big_input.sh "${BIG_INPUT_MB:-256}"
 phase "big input with kills: ${KILL_INPUT_MB:-512} MiB" scripts/big_input.sh "${KILL_INPUT_MB:-512}" --kill
-phase "fuzz: ${FUZZ_SECONDS:-5} s a target" cargo xtask fuzz --seconds "${FUZZ_SECONDS:-5}"
 
 printf '\nALL PASSED in %d min\n' $((SECONDS / 60))
