@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use libp2p::PeerId;
 use libp2p::kad::KBucketKey;
-use rafka_model::limits::{DHT_DUE_MAX, DHT_HOLDERS, DHT_REPUBLISH_MS, DHT_REPUBLISH_MS_MAX, DHT_SPREAD_MS};
+use rafka_model::limits::{
+    DHT_DUE_MAX, DHT_HOLDERS, DHT_REPUBLISH_MS, DHT_REPUBLISH_MS_MAX, DHT_SPREAD_MS, DHT_SPREAD_MS_MAX,
+};
 use rafka_model::{ClusterId, Monotonic};
 
 use crate::{Key, SignedRecord, Stored};
@@ -69,18 +71,19 @@ impl Publisher {
     }
 
     /// Takes the members that are in service, this node with them. Records that have a new holder by that are put
-    /// to it, spread over two seconds.
+    /// to it, the more of them the more spread out; a record that nobody was there to hold is put at once.
     pub fn set_members(&mut self, members: impl IntoIterator<Item = PeerId>, now: Monotonic) {
         let members: BTreeSet<PeerId> = members.into_iter().collect();
         self.members = members.into_iter().map(KBucketKey::from).collect();
+        let spread = Duration::from_millis((DHT_SPREAD_MS * self.entries.len() as u64).min(DHT_SPREAD_MS_MAX));
         for (key, entry) in &mut self.entries {
             let holders = closest(&self.cluster, key, &self.members);
             let fresh: Vec<_> = holders.iter().filter(|peer| !entry.holders.contains(peer)).copied().collect();
             entry.missing.retain(|peer| holders.contains(peer));
-            entry.holders = holders;
+            let homeless = std::mem::replace(&mut entry.holders, holders).is_empty();
             if !fresh.is_empty() {
                 entry.missing.extend(fresh);
-                let due = now.plus(share(key, &self.cluster, Duration::from_millis(DHT_SPREAD_MS)));
+                let due = if homeless { now } else { now.plus(share(key, &self.cluster, spread)) };
                 reschedule(&mut self.schedule, key, entry, due);
             }
         }

@@ -175,8 +175,10 @@ pub const DHT_DUE_MAX: usize = 64;
 pub const DHT_REPUBLISH_MS: u64 = 1_000;
 /// … this.
 pub const DHT_REPUBLISH_MS_MAX: u64 = 60_000;
-/// Records that move to a new holder are spread over this time.
-pub const DHT_SPREAD_MS: u64 = 2_000;
+/// Records that move to a new holder are spread over this time for each of them …
+pub const DHT_SPREAD_MS: u64 = 1;
+/// … and all of them over this at most.
+pub const DHT_SPREAD_MS_MAX: u64 = 2_000;
 /// Times a record that must exist is looked for again before another way is tried …
 pub const DHT_RETRIES_MAX: u32 = 5;
 /// … after a wait of this, doubled each time.

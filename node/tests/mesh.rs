@@ -103,8 +103,17 @@ async fn a_cold_client_finds_twenty_of_twenty_partitions_by_dht() {
     client(&ready[1].0, false).await.admin().create_topic(topic, false).await.expect("made");
     let cold = client(&ready[4].0, true).await;
     let name = TopicName::new("wide").expect("legal");
+    let began = Instant::now();
     for partition in (0..20).map(PartitionId) {
-        let route = cold.mesh().route(&name, partition).await.expect("found");
+        // Records of what is this new may still be on their way to their holders.
+        let route = loop {
+            match cold.mesh().route(&name, partition).await {
+                Err(error) if error.is_retriable() && began.elapsed() < DEADLINE => {
+                    tokio::time::sleep(Duration::from_millis(10)).await
+                }
+                found => break found.expect("found"),
+            }
+        };
         assert!(matches!(route.source, Source::Dht | Source::Cache), "partition {partition} by {:?}", route.source);
     }
     let counts = cold.mesh().resolve_counters();

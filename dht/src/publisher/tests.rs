@@ -114,6 +114,29 @@ fn holders_that_lack_a_record_are_tried_again_ever_later() {
 }
 
 #[test]
+fn a_record_that_nobody_was_there_to_hold_is_put_as_soon_as_somebody_is() {
+    let mut f = fixture();
+    f.publisher.set_members([], at(0));
+    f.publisher.add(f.name(1, 5), at(0));
+    assert_eq!(f.put(0, 0)[0].holders, []);
+    f.publisher.set_members(peers(0..5), at(1));
+    assert_eq!(f.put(1, 9)[0].holders.len(), 5);
+}
+
+#[test]
+fn the_more_records_move_the_more_they_are_spread_out() {
+    for (records, latest_ms) in [(4u8, 4), (250, 250)] {
+        let mut f = fixture();
+        (0..records).for_each(|id| f.publisher.add(f.name(id, 5), at(0)));
+        while !f.put(0, 9).is_empty() {}
+        f.publisher.set_members(peers(0..6), at(100));
+        let end = at(100).plus(Duration::from_millis(latest_ms));
+        let moved = std::iter::from_fn(|| Some(f.publisher.due(end)).filter(|due| !due.is_empty())).flatten();
+        assert_eq!(moved.count(), usize::from(records));
+    }
+}
+
+#[test]
 fn a_record_that_moves_to_a_new_holder_is_put_there_soon() {
     let mut f = fixture();
     f.publisher.add(f.name(1, 5), at(0));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rafka_dht::{Clock, Due, Key, Publisher, Stored, Version};
-use rafka_model::limits::DHT_SPREAD_MS;
+use rafka_model::limits::DHT_SPREAD_MS_MAX;
 use rafka_model::{MetadataIndex, NodeId};
 use rafka_node::mesh::Mesh;
 use tokio::sync::watch;
@@ -16,7 +16,7 @@ use super::registry::{Registry, View};
 /// Records put at once.
 const PUTS_MAX: usize = 16;
 /// Nothing due for this long: what is due later are refreshes.
-const QUIET: Duration = Duration::from_millis(DHT_SPREAD_MS + 500);
+const QUIET: Duration = Duration::from_millis(DHT_SPREAD_MS_MAX + 500);
 
 /// How far a node's publishing has come.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
