@@ -6,7 +6,7 @@ use rafka_log::StorageError;
 use rafka_log::atomic_file::AtomicFileError;
 use rafka_model::NodeId;
 
-const HINT: &str = "acknowledged metadata would be lost by going on, so nothing was changed: restore the metadata \
+const HINT: &str = "acknowledged metadata would be lost by going on, so nothing was changed\n  hint: restore the metadata \
                     directory from a copy, or, if other voters hold the cluster, remove it and join again";
 
 /// Why the metadata log cannot be opened.

@@ -193,15 +193,16 @@ impl<L: MetadataLog> Driver<L> {
                 return Ok(());
             }
             for entry in entries {
-                let before = self.shared.images.current();
+                // Noted before it is applied: who sees the image that lacks a topic must find the tombstone there.
+                self.shared.records.note(&entry, &self.shared.images.current());
                 match self.propose(&entry, term, stop).await {
                     Ok(index) => {
                         self.shared.counters.entries.fetch_add(1, Ordering::Relaxed);
-                        self.shared.records.note(&entry, &before);
                         term.applied = index;
                         term.release();
                     }
                     Err(error) => {
+                        self.shared.records.forget(entry.index);
                         self.shared.counters.failed.fetch_add(1, Ordering::Relaxed);
                         tracing::warn!(index = %entry.index, %error, "a decision of the controller did not get through");
                         term.abandon(&error);

@@ -66,12 +66,14 @@ impl Records {
         let bodies = own.iter().chain(&keys).filter_map(|key| directory::body_of(&image, self.quorum(), key));
         let mut records: Vec<Bytes> = bodies.filter_map(|body| self.signed(body)).collect();
         let tombstones = self.tombstones.lock();
-        let buried = tombstones.iter().filter(|tombstone| tombstone.publisher == node && tombstone.index > since);
+        let is_due = |index| index > since && index <= image.index;
+        let buried = tombstones.iter().filter(|tombstone| tombstone.publisher == node && is_due(tombstone.index));
         records.extend(buried.map(|tombstone| tombstone.record.clone()));
         records
     }
 
-    /// Notes an applied entry: topics that it deleted leave tombstones, to be published by who published the topics.
+    /// Notes an entry that is about to be applied to `before`: topics that it deletes leave tombstones, to be published
+    /// by who published the topics.
     pub(super) fn note(&self, entry: &Entry, before: &Image) {
         let version = Version::new(self.quorum().generation, entry.index);
         for delta in &entry.deltas {
@@ -87,6 +89,11 @@ impl Records {
                 }
             }
         }
+    }
+
+    /// The entry at `index` was not applied, as far as this controller knows.
+    pub(super) fn forget(&self, index: MetadataIndex) {
+        self.tombstones.lock().retain(|tombstone| tombstone.index != index);
     }
 
     fn quorum(&self) -> Quorum {

@@ -31,7 +31,7 @@ pub(super) async fn plan(
     if known.is_none() && (cluster.init || (config.mesh.bootstrap.is_empty() && cluster.bootstrap_expect.is_none())) {
         if let Some(pinned) = cluster.id {
             return Err(ServerError::Conflict(format!(
-                "cannot found cluster {pinned}: a new cluster makes its own id; drop --cluster-id, or name a peer with --bootstrap"
+                "cannot found cluster {pinned}: a new cluster makes its own id\n  hint: drop --cluster-id, or name a peer with --bootstrap"
             )));
         }
         return Ok(Plan::Found);

@@ -162,7 +162,7 @@ async fn find_place(
         && member.cluster_id != pinned
     {
         return Err(ServerError::Conflict(format!(
-            "the data directory belongs to cluster {}, but --cluster-id names {pinned}",
+            "the data directory belongs to cluster {}, but --cluster-id names {pinned}\n  hint: drop --cluster-id, or give this node a --data-dir of its own",
             member.cluster_id
         )));
     }

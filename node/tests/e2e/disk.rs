@@ -1,0 +1,131 @@
+//! Disks that are full, and disks that lie.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rafka_client::{ConsumerConfig, ErrorCode, Offset, OffsetReset, PartitionId, ProducerConfig, Record, Subscription};
+
+use crate::support::{Home, Mounted, Node, create, eventually, read_all, try_read};
+
+/// Fills a file system to its last byte.
+fn fill(folder: &Path) -> PathBuf {
+    let filler = folder.join("lost+found");
+    let mut file = std::fs::File::create(&filler).expect("made");
+    let full = std::io::copy(&mut std::io::repeat(1), &mut file).expect_err("it has an end");
+    assert_eq!(full.kind(), std::io::ErrorKind::StorageFull, "{full}");
+    filler
+}
+
+/// Issue: a full disk refuses appends and nothing else, recovers by itself, and loses nothing acknowledged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_appends_and_nothing_else() {
+    let home = Home::new();
+    let Some(mounted) = Mounted::new(&home.data(), "size=64m") else { return };
+    let node = home.start(&[]).await;
+    let client = node.client().await;
+    let topic = create(&client, "full", 2, &[]).await;
+    // What is refused is told soon, rather than tried again until somebody makes room.
+    let producer = client.producer(ProducerConfig { delivery_timeout_ms: 1_000, ..ProducerConfig::default() });
+    let mut acknowledged = BTreeMap::new();
+    let mut publish = async |key: u32, producer: &rafka_client::Producer| {
+        let record = Record::new(topic.clone(), vec![b'x'; 300_000]).key(format!("{key}"));
+        let delivery = producer.send(record).await?;
+        acknowledged.insert((delivery.partition, delivery.offset.expect("told")), format!("{key}"));
+        Ok::<(), rafka_client::Error>(())
+    };
+    for key in 0..20 {
+        publish(key, &producer).await.expect("there is room");
+    }
+    let filler = fill(&node.home.data());
+    let mut refused = Vec::new();
+    for key in 20..40 {
+        refused.extend(publish(key, &producer).await.err());
+    }
+    assert!(refused.len() > 10, "preallocated space holds a few");
+    for error in &refused {
+        assert_eq!(error.code(), Some(ErrorCode::DiskFull), "{error}");
+        assert!(error.advice().is_some_and(|hint| hint.contains("free space")), "{error:?}");
+    }
+    assert_eq!(node.status().await["disk_full"], true);
+    assert_eq!(node.metric("rafka_disk_full").await, 1);
+    // Metadata needs the disk as well, and must come back too.
+    let no_room = client.admin().create_topic(crate::support::new_topic("late", 1, &[]), false).await;
+    let after_filling = read_all(&client, &topic).await.len();
+    assert!(after_filling >= 20, "fetches go on");
+
+    std::fs::remove_file(filler).expect("removed");
+    eventually("appends are taken again", async || publish(40, &producer).await.ok()).await;
+    eventually("nothing says that the disk is full", async || {
+        (node.metric("rafka_disk_full").await == 0).then_some(())
+    })
+    .await;
+    if let Err(error) = no_room {
+        assert!(!error.to_string().is_empty());
+        eventually("topics are made again", async || {
+            client.admin().create_topic(crate::support::new_topic("late", 1, &[]), false).await.ok()
+        })
+        .await;
+    }
+    drop((producer, client));
+    let node = node.kill().start(&[]).await;
+    let client = node.client().await;
+    let read = read_all(&client, &topic).await;
+    let found: BTreeMap<_, _> = read
+        .iter()
+        .map(|r| ((r.partition, r.offset), String::from_utf8_lossy(r.key.as_deref().expect("set")).into_owned()))
+        .collect();
+    assert!(acknowledged.iter().all(|(place, key)| found.get(place) == Some(key)), "nothing acknowledged was lost");
+    drop((client, node, mounted));
+}
+
+/// The first segment of partition 0 of the only topic.
+fn segment(data: &Path) -> PathBuf {
+    let mut folders =
+        std::fs::read_dir(data.join("logs")).expect("listed").filter_map(|entry| Some(entry.ok()?.path()));
+    let is_it = |path: &PathBuf| path.to_str().is_some_and(|path| path.ends_with("-0"));
+    folders.find(is_it).expect("a folder").join(format!("{:020}.log", 0))
+}
+
+/// Issue: a corrupted segment is reported by fetches; other partitions serve on, and so does what can be read of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_segment_is_told_and_spares_the_others() {
+    let node = Node::start(&[]).await;
+    let client = node.client().await;
+    let topic = create(&client, "damaged", 2, &[]).await;
+    let producer = client.producer(ProducerConfig { linger_ms: 0, ..ProducerConfig::default() });
+    for i in 0..10 {
+        for partition in (0..2).map(PartitionId) {
+            let record = Record::new(topic.clone(), format!("value {i}").repeat(10)).partition(partition);
+            producer.send(record).await.expect("delivered");
+        }
+    }
+    drop((producer, client));
+    let home = node.stop();
+    let path = segment(&home.data());
+    let mut bytes = std::fs::read(&path).expect("read");
+    let at = bytes.windows(7).position(|words| words == b"value 5").expect("stored as it was sent");
+    bytes[at] ^= 1;
+    std::fs::write(&path, bytes).expect("written");
+    let mut node = home.start(&[]).await;
+    let client = node.client().await;
+    let config = ConsumerConfig {
+        partitions: Some(vec![PartitionId(1)]),
+        ..ConsumerConfig::new(Subscription::Topics(vec![topic.clone()]))
+    };
+    assert_eq!(try_read(&client, config.clone()).await.len(), 10, "the other partition is whole");
+    let damaged = ConsumerConfig { partitions: Some(vec![PartitionId(0)]), reset: OffsetReset::Error, ..config };
+    let read = try_read(&client, damaged).await;
+    let (good, bad): (Vec<_>, Vec<_>) = read.into_iter().partition(Result::is_ok);
+    let offsets: Vec<_> = good.into_iter().map(|record| record.expect("good").offset.0).collect();
+    assert_eq!(offsets, [0, 1, 2, 3, 4], "everything before the damage is read");
+    let error = bad.into_iter().next().expect("the damage is told").expect_err("bad");
+    let words = error.to_string();
+    assert!(words.contains("damaged/0") && words.contains('5'), "{error:?}");
+    // It still takes records: they are not what was damaged.
+    let producer = client.producer(ProducerConfig::default());
+    for partition in (0..2).map(PartitionId) {
+        let sent = producer.send(Record::new(topic.clone(), "more").partition(partition)).await;
+        assert_eq!(sent.expect("delivered").offset, Some(Offset(10)));
+    }
+    assert!(node.is_running());
+}
