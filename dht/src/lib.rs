@@ -42,4 +42,4 @@ pub use resolve::{
     Source, TopicRef, TopicView,
 };
 pub use signature::{Invalid, SignError, Signer, Verifier};
-pub use store::ValidatingStore;
+pub use store::{Stats as Held, ValidatingStore};

@@ -128,6 +128,8 @@ pub const FULL_MESH_NODES_MAX: usize = 16;
 pub const SWARM_COMMANDS_MAX: usize = 1024;
 /// A gossip message.
 pub const GOSSIP_BYTES_MAX: usize = 16 * KIB;
+/// Time between two words of a member on its load.
+pub const LOAD_HINT_MS: u64 = 5_000;
 /// Addresses a node may register.
 pub const NODE_ADDRESSES_MAX: usize = 16;
 /// Bytes of one address as text.

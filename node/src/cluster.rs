@@ -3,6 +3,7 @@
 pub mod feed;
 pub mod greet;
 pub mod hints;
+pub mod load;
 pub mod publish;
 pub mod registrar;
 
@@ -66,6 +67,8 @@ pub struct Cluster {
     pub(crate) standing: watch::Sender<Standing>,
     pub(crate) certificate: ArcSwapOption<Bytes>,
     pub(crate) heard: Mutex<Monotonic>,
+    /// What members tell of their load.
+    pub loads: load::Loads,
 }
 
 impl Cluster {

@@ -320,7 +320,7 @@ impl DataDir {
 }
 
 /// Space of a file system.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Space {
     /// Bytes that this process may still use.
     pub free_bytes: u64,

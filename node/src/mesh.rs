@@ -210,6 +210,7 @@ pub async fn start(config: Config, recorder: SwarmRecorder) -> Result<Started, S
 
     let (commands, command_queue) = mpsc::channel(SWARM_COMMANDS_MAX);
     let (members, members_seen) = watch::channel(Vec::new());
+    let (held, held_seen) = watch::channel(rafka_dht::Held::default());
     let (listening, listening_seen) = watch::channel(swarm.listeners().cloned().collect());
     let (inbound_queue, inbound) = mpsc::channel(NODE_REQUESTS_MAX);
     let (gossip_queue, gossip) = mpsc::channel(SWARM_COMMANDS_MAX);
@@ -228,9 +229,11 @@ pub async fn start(config: Config, recorder: SwarmRecorder) -> Result<Started, S
         listening,
         recorder,
         peers: std::collections::HashMap::new(),
+        held,
     };
     let task = tokio::spawn(task.run());
-    let mesh = Mesh { local, commands, members, listening: listening_seen, limiter: Limiter::default() };
+    let mesh =
+        Mesh { local, commands, members, listening: listening_seen, held: held_seen, limiter: Limiter::default() };
     Ok(Started { mesh, inbound, gossip, connected, counters, task })
 }
 
@@ -275,6 +278,7 @@ pub struct Mesh {
     commands: mpsc::Sender<Command>,
     members: watch::Sender<Vec<Member>>,
     listening: watch::Receiver<Vec<Multiaddr>>,
+    held: watch::Receiver<rafka_dht::Held>,
     limiter: Limiter,
 }
 
@@ -289,6 +293,12 @@ impl Mesh {
     #[must_use]
     pub fn listening(&self) -> Vec<Multiaddr> {
         self.listening.borrow().clone()
+    }
+
+    /// The DHT records held here, as of the last tick.
+    #[must_use]
+    pub fn held(&self) -> rafka_dht::Held {
+        *self.held.borrow()
     }
 
     /// Told whenever the listen addresses change.

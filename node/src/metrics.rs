@@ -14,6 +14,7 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -40,6 +41,7 @@ pub struct Metrics {
     registry: Mutex<Registry>,
     latency: [Histogram; Protocol::ALL.len()],
     errors: Family<ErrorLabels, Counter>,
+    requests: AtomicU64,
 }
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq, EncodeLabelSet)]
@@ -84,16 +86,23 @@ impl Metrics {
         registry.register("rafka_request_errors", "Requests answered with an error", errors.clone());
         registry.register_collector(Box::new(process::Process));
         let of = |protocol: Protocol| latency.get_or_create_owned(&ProtocolLabel { protocol: protocol.word() });
-        Self { registry: Mutex::new(registry), latency: Protocol::ALL.map(of), errors }
+        Self { registry: Mutex::new(registry), latency: Protocol::ALL.map(of), errors, requests: AtomicU64::new(0) }
     }
 
     /// A request of a peer was answered after `elapsed`; with `error`, the first one of its answer, if it had any.
     pub fn request(&self, protocol: Protocol, error: Option<ErrorCode>, elapsed: Duration) {
         self.latency[protocol as usize].observe(elapsed.as_secs_f64());
+        self.requests.fetch_add(1, Ordering::Relaxed);
         if let Some(error) = error {
             let labels = ErrorLabels { protocol: protocol.word(), error: error.name() };
             self.errors.get_or_create(&labels).inc();
         }
+    }
+
+    /// Requests answered since the start.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Shows the counters of the protocols' frames. Call it once for each set of counters.

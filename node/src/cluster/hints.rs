@@ -1,4 +1,5 @@
-//! Gossip: the controller tells that the index grew, members that they joined; everyone else hurries to look.
+//! Gossip: the controller tells that the index grew, members that they joined; everyone else hurries to look. Loads go to
+//! [`super::load`].
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ pub async fn listen(cluster: Arc<Cluster>, mut gossip: mpsc::Receiver<GossipMess
         match hint {
             Hint::Meta(meta) if meta.index > cluster.images.index() => hurry.notify_one(),
             Hint::Cluster(ClusterHint::Join { .. }) => hurry.notify_one(),
+            Hint::Load(load) => cluster.loads.heard(&cluster.images.current(), &source, load),
             _ => {}
         }
     }

@@ -39,6 +39,7 @@ pub(super) struct Task {
     pub(super) listening: watch::Sender<Vec<Multiaddr>>,
     pub(super) recorder: SwarmRecorder,
     pub(super) peers: HashMap<PeerId, PeerInfo>,
+    pub(super) held: watch::Sender<rafka_dht::Held>,
 }
 
 impl Task {
@@ -61,6 +62,7 @@ impl Task {
 
     fn on_tick(&mut self) {
         let now = Instant::now();
+        self.held.send_replace(self.swarm.behaviour_mut().kad.store_mut().stats());
         for peer in self.admission.overdue(now) {
             debug!(%peer, "disconnecting a peer that did not register in time");
             let _ = self.swarm.disconnect_peer_id(peer);

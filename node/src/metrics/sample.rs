@@ -1,8 +1,9 @@
 //! What a node is at one moment, in plain figures.
 
 use rafka_model::{Offset, PartitionId, TopicName};
+use rafka_protocols::gossip::LoadHint;
 
-/// A node at one moment. Whoever knows a figure fills it in; the rest stays zero.
+/// A node at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Sample {
     /// Nodes in the registry.
@@ -33,7 +34,7 @@ pub struct Sample {
     pub appended_records: u64,
     /// Bytes of records given to fetches since the start.
     pub fetched_bytes: u64,
-    /// Fetches that wait for records.
+    /// Fetches that found too little and waited, since the start.
     pub fetches_parked: u64,
     /// Reads that had to go to the disk since the start.
     pub disk_reads: u64,
@@ -47,12 +48,12 @@ pub struct Sample {
     pub disk_total_bytes: u64,
     /// The cache.
     pub cache: rafka_cache::Stats,
-    /// Routes looked up.
-    pub resolved: rafka_dht::Counts,
     /// DHT records held for others.
     pub dht_records: u64,
     /// Bytes of DHT records held for others.
     pub dht_bytes: u64,
+    /// What the members last told of their load.
+    pub loads: Vec<LoadHint>,
     /// Partitions led by this node, as many as are to have series of their own; more are left out.
     pub led: Vec<PartitionSample>,
 }

@@ -8,6 +8,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
+use rafka_protocols::gossip::LoadHint;
+
 use super::sample::{PartitionSample, Sample};
 
 /// A figure of the whole node: name, help, value.
@@ -25,7 +27,6 @@ const GAUGES: &[Row<Sample>] = &[
     ("rafka_controller_active", "1 on the active controller", |s| s.is_controller.into()),
     ("rafka_metadata_index", "Last applied entry of the metadata log", |s| s.metadata_index),
     ("rafka_log_bytes", "Bytes of all logs on this node", |s| s.log_bytes),
-    ("rafka_fetches_parked", "Fetches that wait for records", |s| s.fetches_parked),
     ("rafka_disk_full", "1 while appends are refused because the disk is full", |s| s.disk_full.into()),
     ("rafka_disks_failed", "Log directories out of service", |s| s.disks_failed),
     ("rafka_disk_free_bytes", "Free bytes of the data directory's file system", |s| s.disk_free_bytes),
@@ -56,15 +57,12 @@ const COUNTERS: &[Row<Sample>] = &[
     ("rafka_appended_bytes", "Bytes of records appended", |s| s.appended_bytes),
     ("rafka_appended_records", "Records appended", |s| s.appended_records),
     ("rafka_fetched_bytes", "Bytes of records given to fetches", |s| s.fetched_bytes),
+    ("rafka_fetches_parked", "Fetches that found too little and waited for more", |s| s.fetches_parked),
     ("rafka_disk_reads", "Reads of logs that went to the disk", |s| s.disk_reads),
     ("rafka_cache_hits", "Reads that the cache answered", |s| s.cache.hits),
     ("rafka_cache_misses", "Reads that the cache did not answer", |s| s.cache.misses),
     ("rafka_cache_insertions", "Batches taken into the cache", |s| s.cache.insertions),
     ("rafka_cache_evictions", "Batches put out of the cache to make room", |s| s.cache.evictions),
-    ("rafka_resolve_unknown", "Routes asked for of what does not exist", |s| s.resolved.unknown),
-    ("rafka_resolve_failed", "Routes that were not found", |s| s.resolved.failed),
-    ("rafka_resolve_lookups", "Lookups in the DHT that routes needed", |s| s.resolved.lookups),
-    ("rafka_resolve_fallbacks", "Questions to the quorum that routes needed", |s| s.resolved.fallbacks),
     ("kafka_server_brokertopicmetrics_bytesin", "Bytes of records appended", |s| s.appended_bytes),
     ("kafka_server_brokertopicmetrics_messagesin", "Records appended", |s| s.appended_records),
     ("kafka_server_brokertopicmetrics_bytesout", "Bytes of records given to fetches", |s| s.fetched_bytes),
@@ -77,6 +75,18 @@ const PARTITIONS: &[Row<PartitionSample>] = &[
         p.high_watermark.0.unsigned_abs()
     }),
     ("rafka_partition_log_bytes", "Bytes of the partition's log", |p| p.bytes),
+];
+
+/// What members tell of themselves by gossip, this node with them: one scrape of any node shows where the load is.
+const LOADS: &[Row<LoadHint>] = &[
+    ("rafka_member_partitions_led", "Partitions led by a member, as it told last", |l| l.partitions_led.into()),
+    ("rafka_member_in_bytes_per_second", "Record bytes that a member took in, as it told last", |l| l.in_bytes_per_s),
+    ("rafka_member_out_bytes_per_second", "Record bytes that a member gave out, as it told last", |l| {
+        l.out_bytes_per_s
+    }),
+    ("rafka_member_requests_per_second", "Requests that a member served, as it told last", |l| l.requests_per_s.into()),
+    ("rafka_member_disk_used_bytes", "Bytes of a member's disk in use, as it told last", |l| l.disk_used_bytes),
+    ("rafka_member_disk_total_bytes", "Bytes of a member's disk, as it told last", |l| l.disk_total_bytes),
 ];
 
 /// Asks for a [`Sample`] at each scrape.
@@ -106,16 +116,12 @@ impl Collector for Sampled {
             let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             ConstCounter::new(value(&sample)).encode(descriptor)?;
         }
-        let sources = [
-            ("hosted", sample.resolved.hosted),
-            ("cache", sample.resolved.cache),
-            ("dht", sample.resolved.dht),
-            ("quorum", sample.resolved.quorum),
-        ];
-        let help = "Routes found, by the farthest place that was asked";
-        let mut resolves = encoder.encode_descriptor("rafka_resolve", help, None, MetricType::Counter)?;
-        for (source, count) in sources {
-            ConstCounter::new(count).encode(resolves.encode_family(&[("source", source)])?)?;
+        for (name, help, value) in LOADS {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for load in &sample.loads {
+                let gauge = ConstGauge::new(value(load));
+                gauge.encode(family.encode_family(&[("node", load.node.to_string())])?)?;
+            }
         }
         self.encode_partitions(&sample, encoder)
     }

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
-use rafka_model::{Offset, PartitionId};
+use rafka_model::{NodeId, Offset, PartitionId};
+use rafka_protocols::gossip::LoadHint;
 
 use super::*;
 
@@ -16,8 +17,15 @@ fn led(partition: u32) -> PartitionSample {
 
 fn sample() -> Sample {
     let cache = rafka_cache::Stats { hits: 7, ..Default::default() };
-    let resolved = rafka_dht::Counts { dht: 3, ..Default::default() };
-    Sample { partitions_led: 3, disk_full: true, cache, resolved, led: (0..3).map(led).collect(), ..Default::default() }
+    let load = LoadHint { node: NodeId(2), in_bytes_per_s: 9, ..Default::default() };
+    Sample {
+        partitions_led: 3,
+        disk_full: true,
+        cache,
+        loads: vec![load],
+        led: (0..3).map(led).collect(),
+        ..Default::default()
+    }
 }
 
 #[test]
@@ -31,8 +39,7 @@ fn figures_appear_under_our_names_and_kafkas() {
     for line in [
         "rafka_disk_full 1",
         "rafka_cache_hits_total 7",
-        "rafka_resolve_total{source=\"dht\"} 3",
-        "rafka_resolve_total{source=\"quorum\"} 0",
+        "rafka_member_in_bytes_per_second{node=\"2\"} 9",
         "kafka_server_replicamanager_underreplicatedpartitions 0",
         "kafka_controller_kafkacontroller_offlinepartitionscount 0",
         "kafka_topic_partition_current_offset{topic=\"orders\",partition=\"2\"} 42",

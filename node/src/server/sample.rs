@@ -37,13 +37,16 @@ impl Sampler {
         let states = || image.topics.values().flat_map(|topic| &topic.partitions);
         let led = stats.partitions.iter().filter(|partition| partition.leads.is_some());
         let totals = stats.totals;
+        let (me, held) = (self.cluster.standing().node, self.cluster.mesh.held());
         Sample {
             nodes: image.nodes.len() as u64,
             nodes_fenced: image.nodes.values().filter(|node| node.fenced).count() as u64,
             topics: image.topics.len() as u64,
             partitions: states().count() as u64,
             partitions_offline: states().filter(|state| is_controller && state.leader.is_none()).count() as u64,
-            partitions_under_replicated: 0,
+            partitions_under_replicated: states()
+                .filter(|state| state.leader.is_some() && state.leader == me && state.isr.len() < state.replicas.len())
+                .count() as u64,
             partitions_hosted: stats.partitions.len() as u64,
             partitions_led: led.clone().count() as u64,
             is_controller,
@@ -69,7 +72,9 @@ impl Sampler {
                     bytes: partition.bytes,
                 })
                 .collect(),
-            ..Sample::default()
+            dht_records: held.records as u64,
+            dht_bytes: held.bytes as u64,
+            loads: self.cluster.loads.known(),
         }
     }
 

@@ -17,8 +17,9 @@ use tracing::{info, warn};
 use super::found::{Plan, plan};
 use super::{Server, ServerError, Stop};
 use crate::cluster::feed::WatchClient;
+use crate::cluster::load::Loads;
 use crate::cluster::registrar::Registrar;
-use crate::cluster::{Cluster, Reachable, Standing, greet, hints, publish};
+use crate::cluster::{Cluster, Reachable, Standing, greet, hints, load, publish};
 use crate::config::Config;
 use crate::consensus::{self, Member, NoPeers, RaftLog};
 use crate::controller::{ClusterKey, Driver};
@@ -103,6 +104,7 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
         }),
         certificate: arc_swap::ArcSwapOption::empty(),
         heard: Mutex::new(Monotonic::default()),
+        loads: Loads::default(),
     });
     let partitions = Arc::new(open_partitions(&config, &data, &disk)?);
     let service = Arc::new(Service {
@@ -122,6 +124,8 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
     tasks.spawn("members", &stop.membership, follow_members(cluster.clone()));
     tasks.spawn("greeter", &stop.membership, greet::run(cluster.clone(), connected));
     tasks.spawn("reconciler", &stop.membership, reconcile(cluster.clone(), partitions.clone()));
+    let source = load::Source { partitions: partitions.clone(), data: data.clone(), metrics: metrics.clone() };
+    tasks.spawn("load teller", &stop.membership, load::tell(cluster.clone(), source));
     if cluster.controller.is_some() {
         tasks.spawn("hint teller", &stop.membership, hints::tell(cluster.clone()));
         tasks.spawn("records", &stop.membership, own_records(cluster.clone(), verifier, records));
