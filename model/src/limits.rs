@@ -122,6 +122,10 @@ pub const PENDING_CONNECTIONS_MAX: u32 = 64;
 pub const CONNECTIONS_MAX: u32 = 4096;
 /// An unadmitted peer is disconnected after this time.
 pub const ADMISSION_MS_MAX: u64 = 5_000;
+/// What one unadmitted peer said to a protocol that is not for it, kept until it is admitted …
+pub const STRANGER_EVENTS_MAX: usize = 32;
+/// … and what all of them said, for each of these protocols.
+pub const STRANGERS_EVENTS_MAX: usize = 1024;
 /// Members with which a node keeps a connection at all times; beyond, connections follow use.
 pub const FULL_MESH_NODES_MAX: usize = 16;
 /// Commands waiting for the swarm task.

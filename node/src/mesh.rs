@@ -6,6 +6,7 @@
 
 mod admission;
 mod behaviour;
+mod gate;
 pub mod identity;
 pub mod joiner;
 mod membership;

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{connection_limits, gossipsub, identify, identity, memory_connection_limits, ping};
+use libp2p::{PeerId, connection_limits, gossipsub, identify, identity, memory_connection_limits, ping};
 use rafka_model::limits::{CONNECTIONS_MAX, PEER_CONNECTIONS_MAX, PENDING_CONNECTIONS_MAX};
+
+use super::gate::Gated;
 
 /// Share of the machine's memory above which new connections are refused.
 const MEMORY_SHARE_MAX: f64 = 0.9;
@@ -22,9 +24,9 @@ pub(super) struct Behaviour {
     /// Round-trip times, and a dead peer's end.
     pub(super) ping: ping::Behaviour,
     /// The directory of signed records.
-    pub(super) kad: rafka_dht::Behaviour,
+    pub(super) kad: Gated<rafka_dht::Behaviour>,
     /// Hints and cluster events.
-    pub(super) gossip: gossipsub::Behaviour,
+    pub(super) gossip: Gated<gossipsub::Behaviour>,
     /// The request-response protocols.
     pub(super) rpc: rafka_protocols::rpc::Behaviour,
 }
@@ -54,9 +56,21 @@ impl Behaviour {
             memory: memory_connection_limits::Behaviour::with_max_percentage(MEMORY_SHARE_MAX),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping::Config::new().with_interval(PING_INTERVAL)),
-            kad,
-            gossip,
+            kad: Gated::new(kad),
+            gossip: Gated::new(gossip),
             rpc,
         })
+    }
+
+    /// `peer` is a stranger: Kademlia and gossip do not hear it.
+    pub(super) fn hold(&mut self, peer: PeerId) {
+        self.kad.hold(peer);
+        self.gossip.hold(peer);
+    }
+
+    /// `peer` is none any more.
+    pub(super) fn admit(&mut self, peer: &PeerId) {
+        self.kad.admit(peer);
+        self.gossip.admit(peer);
     }
 }

@@ -88,6 +88,7 @@ impl Task {
     fn on_members(&mut self) {
         let members = self.members.borrow_and_update().clone();
         self.admission.set_members(members.iter().map(|member| member.peer));
+        members.iter().for_each(|member| self.swarm.behaviour_mut().admit(&member.peer));
         let local = *self.swarm.local_peer_id();
         let others = members.iter().filter(|member| member.peer != local);
         self.swarm.behaviour_mut().kad.set_members(others.map(|m| (m.peer, m.addresses.clone())));
@@ -118,8 +119,14 @@ impl Task {
                     debug!(%error, "gossip was not published");
                 }
             }
-            Command::Certify { peer, until } => self.admission.certify(peer, until),
-            Command::AdmitClient { peer } => self.admission.admit_client(peer),
+            Command::Certify { peer, until } => {
+                self.admission.certify(peer, until);
+                behaviour.admit(&peer);
+            }
+            Command::AdmitClient { peer } => {
+                self.admission.admit_client(peer);
+                behaviour.admit(&peer);
+            }
             Command::Snapshot { reply } => {
                 let snapshot = self.snapshot();
                 let _ = reply.send(snapshot);
@@ -160,7 +167,11 @@ impl Task {
             }
             SwarmEvent::ListenerError { error, .. } => warn!(%error, "a listener failed"),
             SwarmEvent::ConnectionEstablished { peer_id, endpoint, num_established, .. } => {
-                self.admission.connected(peer_id, &endpoint, Instant::now());
+                let now = Instant::now();
+                self.admission.connected(peer_id, &endpoint, now);
+                if self.admission.standing(&peer_id, now) == Standing::Stranger {
+                    self.swarm.behaviour_mut().hold(peer_id);
+                }
                 self.membership.connected(&peer_id);
                 let info = self.peers.entry(peer_id).or_insert_with(|| PeerInfo::new(peer_id));
                 info.connections = num_established.get();
