@@ -6,6 +6,8 @@
 mod crash;
 mod data;
 mod disk;
+mod hostile;
 mod join;
+mod peer;
 mod start;
 mod support;

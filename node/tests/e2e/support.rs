@@ -214,10 +214,12 @@ impl Starting {
 
     /// Waits until it has logged this.
     pub(crate) async fn said(&self, words: &str) {
-        let log = &self.process.log;
-        let said = async || std::fs::read_to_string(log).is_ok_and(|log| log.contains(words)).then_some(());
-        eventually(words, said).await;
+        said(&self.process.log, words).await;
     }
+}
+
+async fn said(log: &Path, words: &str) {
+    eventually(words, async || std::fs::read_to_string(log).is_ok_and(|log| log.contains(words)).then_some(())).await;
 }
 
 /// A node in service.
@@ -269,6 +271,15 @@ impl Node {
 
     pub(crate) fn pid(&self) -> u32 {
         self.process.child.id()
+    }
+
+    /// Waits until it has logged this.
+    pub(crate) async fn said(&self, words: &str) {
+        said(&self.process.log, words).await;
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.process.log).expect("text")
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
