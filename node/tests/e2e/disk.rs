@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use futures::future::join_all;
 use rafka_client::{
-    ConsumerConfig, Error, ErrorCode, Offset, OffsetReset, PartitionId, ProducerConfig, Record, Subscription,
+    ConsumerConfig, Error, ErrorCode, Offset, OffsetReset, OffsetSpec, PartitionId, ProducerConfig, Record,
+    Subscription, Timestamp,
 };
 
-use crate::support::{Home, Mounted, Node, create, eventually, new_topic, read_all, try_read};
+use crate::support::{Home, Mounted, Node, cluster, create, eventually, led_by, new_topic, read_all, try_read};
 
 /// Fills a file system to its last byte.
 fn fill(folder: &Path) -> PathBuf {
@@ -127,4 +128,45 @@ async fn a_damaged_segment_is_told_and_spares_the_others() {
         assert_eq!(sent.expect("delivered").offset, Some(Offset(10)));
     }
     assert!(node.is_running());
+}
+
+/// Indexes, recovery points and the saved image are made from what is kept elsewhere: damaged, they are made again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_be_made_again_is_made_again() {
+    let mut nodes = cluster(2).await;
+    let client = nodes[0].client().await;
+    let topic = create(&client, "indexed", 2, &[("segment.bytes", "100000")]).await;
+    let producer = client.producer(ProducerConfig { linger_ms: 0, ..ProducerConfig::default() });
+    for i in 1..=60 {
+        let record = Record::new(topic.clone(), vec![b'x'; 10_000]).timestamp(Timestamp(i));
+        producer.send(record.partition(PartitionId(u32::from(i % 2 == 0)))).await.expect("delivered");
+    }
+    let joiner = nodes.pop().expect("two");
+    let (id, listen) = (joiner.id(), joiner.host_port());
+    let led = led_by(&client, &topic, id).await;
+    assert!(!led.is_empty(), "it leads some");
+    let home = joiner.stop();
+    let mut damaged = 0;
+    for (path, mut bytes) in home.contents() {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_made_again = name == "image" || name.ends_with("index") || name == "recovery-point";
+        if is_made_again && !bytes.is_empty() {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 0x10;
+            std::fs::write(path, bytes).expect("written");
+            damaged += 1;
+        }
+    }
+    assert!(damaged >= 4, "an image, a recovery point, indexes by offset and time: {damaged}");
+    // Not even told where to look: the others come and find it.
+    let joiner = home.start(&["--listen", &listen]).await;
+    assert_eq!(joiner.id(), id);
+    assert_eq!(read_all(&client, &topic).await.len(), 60);
+    for partition in led {
+        for offset in 0..30 {
+            let time = Timestamp(1 + i64::from(partition.0) + 2 * offset);
+            let found = client.admin().list_offsets(&topic, vec![(partition, OffsetSpec::At(time))]).await.remove(0).1;
+            assert_eq!(found.expect("found").offset, Some(Offset(offset)), "by time in partition {partition}");
+        }
+    }
 }
