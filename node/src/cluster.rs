@@ -3,6 +3,7 @@
 pub mod feed;
 pub mod greet;
 pub mod hints;
+mod producer_ids;
 pub mod publish;
 pub mod registrar;
 
@@ -66,6 +67,7 @@ pub struct Cluster {
     pub(crate) standing: watch::Sender<Standing>,
     pub(crate) certificate: ArcSwapOption<Bytes>,
     pub(crate) heard: Mutex<Monotonic>,
+    pub(crate) producer_ids: producer_ids::ProducerIds,
 }
 
 impl Cluster {
@@ -207,5 +209,8 @@ fn reachable(node: &Node) -> Option<Reachable> {
 /// True if the request changes metadata; the others are reads that any node answers.
 #[must_use]
 pub fn is_change(request: &Admin) -> bool {
-    !matches!(request, Admin::DescribeTopics { .. } | Admin::DescribeCluster | Admin::DescribeSwarm)
+    !matches!(
+        request,
+        Admin::DescribeTopics { .. } | Admin::DescribeCluster | Admin::DescribeSwarm | Admin::InitProducerId
+    )
 }
