@@ -40,7 +40,8 @@ impl Replica {
     /// anything at all. Without it the next start only takes longer.
     pub(super) fn save_producers(&self, inner: &Inner, writer: &mut Writer, end: bool) {
         let Some(log) = writer.log.as_mut() else { return };
-        if !log.wants_producer_snapshot() && !(end && log.has_news_of_producers()) {
+        let due = log.wants_producer_snapshot() || end && log.has_news_of_producers();
+        if !due {
             return;
         }
         if let Err(error) = log.save_producers(&writer.producers.encode()) {
