@@ -9,6 +9,7 @@
 mod command;
 mod journal;
 mod nodes;
+mod producers;
 mod rules;
 mod sessions;
 mod topics;

@@ -75,8 +75,16 @@ codes! {
     NotController = 41, "NOT_CONTROLLER", true;
     /// The request contradicts itself or a limit.
     InvalidRequest = 42, "INVALID_REQUEST", false;
+    /// A producer's batch does not follow the one before: something between them was lost.
+    OutOfOrderSequence = 45, "OUT_OF_ORDER_SEQUENCE_NUMBER", false;
+    /// A producer's batch is in the log already, too long ago to say where.
+    DuplicateSequence = 46, "DUPLICATE_SEQUENCE_NUMBER", false;
+    /// The producer id was taken over by a newer epoch.
+    InvalidProducerEpoch = 47, "INVALID_PRODUCER_EPOCH", false;
     /// The disk refused.
     StorageError = 56, "KAFKA_STORAGE_ERROR", true;
+    /// The partition knows nothing of this producer id.
+    UnknownProducerId = 59, "UNKNOWN_PRODUCER_ID", false;
     /// The request carries an older leader epoch than the partition's.
     FencedLeaderEpoch = 74, "FENCED_LEADER_EPOCH", true;
     /// The request carries a newer leader epoch than this node knows.
@@ -89,6 +97,8 @@ codes! {
     OffsetNotAvailable = 78, "OFFSET_NOT_AVAILABLE", true;
     /// A batch breaks a rule of its topic.
     InvalidRecord = 87, "INVALID_RECORD", false;
+    /// A newer producer of the same transactional id has begun.
+    ProducerFenced = 90, "PRODUCER_FENCED", false;
     /// No topic has this id.
     UnknownTopicId = 100, "UNKNOWN_TOPIC_ID", true;
     /// Another live process already uses this identity.

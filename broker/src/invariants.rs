@@ -28,6 +28,7 @@ impl Image {
     pub fn check_invariants(&self) -> Result<(), Violation> {
         hold!(self.cluster.is_some() == (self.index.0 > 0), "founded by the first entry, at {}", self.index);
         hold!(distinct(&self.voters), "voters repeat: {:?}", self.voters);
+        hold!(self.next_producer.0 >= 0, "the next producer id is {}", self.next_producer);
         for voter in &self.voters {
             hold!(self.nodes.contains_key(voter), "voter {voter} is not registered");
         }
@@ -106,6 +107,7 @@ impl Image {
 /// The first [`Violation`] found.
 pub fn transition(before: &Image, after: &Image) -> Result<(), Violation> {
     hold!(before.index <= after.index, "index went from {} back to {}", before.index, after.index);
+    hold!(before.next_producer <= after.next_producer, "producer ids from {} again", after.next_producer);
     if before.cluster.is_some() {
         hold!(before.cluster == after.cluster, "the cluster was founded again");
     }

@@ -9,6 +9,7 @@ pub mod error;
 pub mod invariants;
 pub mod metadata;
 pub mod placement;
+pub mod producer;
 pub mod purgatory;
 pub mod replication;
 pub mod request;

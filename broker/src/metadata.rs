@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use rafka_model::{
     BootId, BrokerEpoch, ClusterId, DirectoryId, LeaderEpoch, MetadataIndex, NodeId, PartitionEpoch, PartitionId,
-    TopicId, TopicName, TopicPartition,
+    ProducerId, TopicId, TopicName, TopicPartition,
 };
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +82,11 @@ pub enum Delta {
         partition: TopicPartition,
         /// All of its state.
         state: PartitionState,
+    },
+    /// A node got a block of producer ids (KIP-730).
+    ProducerIdsAllocated {
+        /// The first id behind the block. The block begins where the one before ended.
+        next: ProducerId,
     },
 }
 
@@ -188,6 +193,9 @@ pub struct Image {
     /// Largest node id given out; ids are never reused, also not those of nodes that are gone.
     #[serde(default)]
     pub last_node: NodeId,
+    /// Smallest producer id that was never given out.
+    #[serde(default)]
+    pub next_producer: ProducerId,
     /// By id.
     pub nodes: BTreeMap<NodeId, Node>,
     /// By id; shared, so that an image of many topics is cheap to clone.

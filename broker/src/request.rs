@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use rafka_model::{
-    LeaderEpoch, MetadataIndex, NodeId, Offset, PartitionId, Timestamp, TopicId, TopicName, TopicPartition,
+    LeaderEpoch, MetadataIndex, NodeId, Offset, PartitionId, ProducerId, Timestamp, TopicId, TopicName, TopicPartition,
 };
 
 use crate::Failure;
@@ -217,6 +217,10 @@ pub enum Admin {
     DescribeCluster,
     /// The swarm of the node that is asked: whom it is connected with.
     DescribeSwarm,
+    /// A producer id that nobody else has (KIP-98); any node hands one out of its block.
+    InitProducerId,
+    /// A node's next block of producer ids. Nodes of the cluster only.
+    AllocateProducerIds,
 }
 
 /// A topic to be made.
@@ -243,6 +247,19 @@ pub enum AdminReply {
     Cluster(Box<ClusterDescription>),
     /// To [`Admin::DescribeSwarm`].
     Swarm(Box<SwarmDescription>),
+    /// To [`Admin::InitProducerId`]: a new id, whose epoch is 0.
+    Producer(ProducerId),
+    /// To [`Admin::AllocateProducerIds`].
+    ProducerIds(ProducerIdBlock),
+}
+
+/// Producer ids that belong to one node.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ProducerIdBlock {
+    /// The first of them.
+    pub first: ProducerId,
+    /// How many.
+    pub count: u32,
 }
 
 /// What became of one topic of a change.

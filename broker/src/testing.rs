@@ -1,4 +1,4 @@
-//! Small clusters for unit tests.
+//! Small clusters, and chance, for unit tests.
 
 use std::collections::BTreeMap;
 
@@ -75,4 +75,25 @@ pub(crate) fn image(nodes: u64, partitions: u32) -> Image {
         image.apply(&entry).expect("the sample is legal");
     }
     image
+}
+
+/// splitmix64: enough for choices, and the same everywhere.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    pub(crate) fn one_in(&mut self, odds: u64) -> bool {
+        self.below(odds) == 0
+    }
 }

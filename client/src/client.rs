@@ -7,12 +7,12 @@ use libp2p::PeerId;
 use rafka_broker::request::{AdminReply, SwarmDescription};
 use rafka_dht::{Clock, Counts, Route, TopicView};
 use rafka_model::config::nearest;
-use rafka_model::{ClusterId, Monotonic, PartitionId, Timestamp, TopicName};
+use rafka_model::{ClusterId, Monotonic, PartitionId, ProducerId, Timestamp, TopicName};
 use rafka_protocols::{Protocol, admin};
 
 use crate::backoff::Backoff;
 use crate::config::{ClientConfig, ConsumerConfig, ProducerConfig};
-use crate::mesh::{self, Handle, PeerInfo};
+use crate::mesh::{self, Handle, Intent, PeerInfo};
 use crate::routes::Routes;
 use crate::{Admin, Consumer, Error, ErrorKind, Producer};
 
@@ -99,6 +99,18 @@ impl Client {
 
     pub(crate) fn deadline(&self) -> Duration {
         Duration::from_millis(self.0.config.request_timeout_ms)
+    }
+
+    /// A producer id that nobody else has.
+    pub(crate) async fn new_producer_id(&self) -> Result<ProducerId, Error> {
+        let what = "cannot get a producer id";
+        let frame = admin::encode_request(&rafka_broker::request::Admin::InitProducerId);
+        let (mesh, deadline) = (self.handle(), self.deadline());
+        let asked = mesh.ask_any(Protocol::Admin, &frame, deadline, Intent::Read, admin::decode_reply).await;
+        match asked.map_err(|trouble| trouble.into_error(what))? {
+            (AdminReply::Producer(id), _) => Ok(id),
+            _ => Err(Error::new(ErrorKind::Failed, what).because("the answer is of another kind than the request")),
+        }
     }
 
     pub(crate) fn backoff(&self) -> Backoff {

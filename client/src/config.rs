@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rafka_broker::request::Acks;
 use rafka_model::limits::{BATCH_BYTES_DEFAULT, CONTROL_DEADLINE_MS, KIB, MIB};
-use rafka_model::{ClusterId, Compression, Offset, PartitionId, ProducerId, Timestamp, TopicName};
+use rafka_model::{ClusterId, Compression, Offset, PartitionId, Timestamp, TopicName};
 
 /// How to reach a cluster.
 #[derive(Clone, Debug)]
@@ -68,18 +68,9 @@ pub struct ProducerConfig {
     pub retry_backoff_ms: u64,
     /// … up to this, ms.
     pub retry_backoff_ms_max: u64,
-    /// Stamped on batches with a sequence number per partition. Nodes of this version neither hand identities out nor
-    /// drop duplicates by them.
-    pub identity: Option<ProducerIdentity>,
-}
-
-/// Producer id and epoch of an idempotent producer (KIP-98).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct ProducerIdentity {
-    /// Producer id.
-    pub id: ProducerId,
-    /// Fences older producers of the same id.
-    pub epoch: i16,
+    /// Number the records under a producer id of the cluster's (KIP-98), so that a batch that is sent again, because its
+    /// answer was lost, is in the log once. Without effect under [`Acks::None`], where nobody learns what was lost.
+    pub idempotent: bool,
 }
 
 impl Default for ProducerConfig {
@@ -94,7 +85,7 @@ impl Default for ProducerConfig {
             request_timeout_ms: 30_000,
             retry_backoff_ms: 50,
             retry_backoff_ms_max: 1_000,
-            identity: None,
+            idempotent: true,
         }
     }
 }

@@ -28,8 +28,9 @@
 //! ```
 //!
 //! Guarantees: records of one partition are delivered in the order in which they were sent. A batch whose outcome is
-//! unknown (the connection broke before the answer) is sent again, so a record may come twice, never not at all, until
-//! the delivery timeout: at least once.
+//! unknown (the connection broke before the answer) is sent again, until the delivery timeout; its leader knows it by its
+//! sequence numbers and keeps it once. A record that failed may be there nevertheless: whoever sends it again as a new
+//! one may have it twice.
 //!
 //! Everything here runs on tokio. Futures are safe to drop at any point; each says what that means for the request.
 
@@ -47,7 +48,7 @@ mod routes;
 
 pub use admin::{Admin, PerTopic};
 pub use client::{Client, Mesh};
-pub use config::{ClientConfig, ConsumerConfig, OffsetReset, ProducerConfig, ProducerIdentity, Start, Subscription};
+pub use config::{ClientConfig, ConsumerConfig, OffsetReset, ProducerConfig, Start, Subscription};
 pub use consumer::Consumer;
 pub use error::{Cause, Error, ErrorKind};
 pub use mesh::PeerInfo;

@@ -50,6 +50,8 @@ struct Inner {
     /// One permit is one byte of [`ProducerConfig::buffer_bytes`].
     room: Semaphore,
     wake: Notify,
+    /// Held while a producer id is asked for.
+    asking: tokio::sync::Mutex<()>,
 }
 
 /// The promise of a record's delivery. May be dropped: the record is delivered all the same.
@@ -69,6 +71,7 @@ impl Producer {
             accumulator: Mutex::new(Accumulator::new(config.clone(), Random::from_system())),
             room: Semaphore::new(buffer),
             wake: Notify::new(),
+            asking: tokio::sync::Mutex::default(),
             config,
         });
         let stop = CancellationToken::new();
@@ -200,6 +203,18 @@ impl Inner {
             }
             sleep(pause).await;
         }
+    }
+
+    /// Gets a producer id from the cluster, once for all who wait for one.
+    async fn new_producer_id(&self) -> Result<(), Error> {
+        let _turn = self.asking.lock().await;
+        if self.accumulator.lock().has_producer_id() {
+            return Ok(());
+        }
+        let id = self.client.new_producer_id().await?;
+        debug!(%id, "producer id");
+        self.accumulator.lock().adopt(id);
+        Ok(())
     }
 
     fn free(&self, bytes: usize) {

@@ -57,7 +57,7 @@ pub fn changed_by(entry: &Entry, before: &Image, after: &Image, quorum: Quorum) 
                     keys.insert(Key::Quorum);
                 }
             }
-            Delta::NodeFenced { .. } | Delta::NodeUnfenced { .. } => {}
+            Delta::NodeFenced { .. } | Delta::NodeUnfenced { .. } | Delta::ProducerIdsAllocated { .. } => {}
             Delta::TopicCreated(topic) => keys.extend(topic_keys(topic)),
             Delta::TopicDeleted { id } => {
                 bodies.extend(before.topics.get(id).into_iter().flat_map(|topic| tombstones(cluster, version, topic)));

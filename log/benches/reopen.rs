@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use rafka_log::disk::{Disk, FileDisk};
 use rafka_log::{LogConfig, PartitionLog, Shutdown};
-use rafka_model::{BatchBuilder, Compression, LeaderEpoch, RecordBatch, Timestamp};
+use rafka_model::{BatchBuilder, BatchHeader, Compression, LeaderEpoch, RecordBatch, Timestamp};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -55,10 +55,28 @@ fn main() {
             scanned >> 20,
             zeros >> 20,
         );
+        restore_producers(&mut logs);
         if shutdown == Shutdown::MemoryKept {
             logs.iter_mut().for_each(|log| log.checkpoint().expect("notes"));
         }
     }
+}
+
+/// What each log knows of producers: the first time by all of its headers, then by a snapshot.
+fn restore_producers(logs: &mut [PartitionLog]) {
+    let begin = Instant::now();
+    let (mut headers, mut snapshots) = (0, 0);
+    for log in logs.iter_mut() {
+        let replay = |last: &mut i32, header: &BatchHeader| *last = header.base_sequence;
+        let (_, restored) = log.restore_producers(|_| Some(0), replay).expect("restores");
+        headers += restored.batches;
+        snapshots += usize::from(restored.snapshot.is_some());
+    }
+    let took = begin.elapsed().as_secs_f64() * 1e3;
+    println!("  producers restored in {took:.0} ms on one thread: {snapshots} snapshots, {headers} headers");
+    let begin = Instant::now();
+    logs.iter_mut().for_each(|log| log.save_producers(&[7; 1000]).expect("saves"));
+    println!("  and saved in {:.0} ms", begin.elapsed().as_secs_f64() * 1e3);
 }
 
 fn open(

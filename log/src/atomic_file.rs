@@ -40,6 +40,22 @@ pub enum AtomicFileError {
 /// [`StorageError`]; the old content is still there, unless the very last step (syncing the directory) failed, when
 /// either may be.
 pub fn write(disk: &dyn Disk, path: &Path, payload: &[u8]) -> Result<(), StorageError> {
+    write_temporary(disk, path, payload, true)?;
+    let failed = |operation| move |error| StorageError::new(operation, path, &error);
+    disk.sync_dir(parent(path)).map_err(failed("sync the directory of"))
+}
+
+/// As [`write`], but nothing is synced: a power loss may leave neither content, or a part of the new one, which
+/// [`read`] tells by its checksum. For what can be had elsewhere, with more work.
+///
+/// # Errors
+/// [`StorageError`]; the old content is still there.
+pub(crate) fn write_unsynced(disk: &dyn Disk, path: &Path, payload: &[u8]) -> Result<(), StorageError> {
+    write_temporary(disk, path, payload, false)
+}
+
+/// Writes beside `path` and renames.
+fn write_temporary(disk: &dyn Disk, path: &Path, payload: &[u8], sync: bool) -> Result<(), StorageError> {
     let mut temporary: OsString = path.as_os_str().to_owned();
     temporary.push(UNFINISHED);
     let temporary = PathBuf::from(temporary);
@@ -53,9 +69,10 @@ pub fn write(disk: &dyn Disk, path: &Path, payload: &[u8]) -> Result<(), Storage
     header[8..].copy_from_slice(&crc32c::crc32c(payload).to_be_bytes());
     let file = disk.create(&temporary).map_err(failed("create"))?;
     file.write_at(&[&header, payload], 0).map_err(failed("write"))?;
-    file.sync_data().map_err(failed("sync"))?;
-    disk.rename(&temporary, path).map_err(failed("rename"))?;
-    disk.sync_dir(parent(path)).map_err(failed("sync the directory of"))
+    if sync {
+        file.sync_data().map_err(failed("sync"))?;
+    }
+    disk.rename(&temporary, path).map_err(failed("rename"))
 }
 
 /// Reads the payload of the file `path`; `None` if there is no such file. At most `bytes_max` bytes are read.

@@ -10,6 +10,7 @@
 //!       00000000000000000000.timeindex  time -> offset       }
 //!       leader-epoch-checkpoint         which leader wrote from where
 //!       recovery-point                  from where to scan after a crash
+//!       00000000000000000042.snapshot   what was known of producers in front of offset 42
 //! ```
 
 pub mod atomic_file;
@@ -22,6 +23,7 @@ mod flush;
 mod index;
 mod inspect;
 mod partition;
+mod producers;
 mod reader;
 mod recovery;
 mod segment;
@@ -33,5 +35,6 @@ pub use error::{AppendError, Corruption, LogError, ReadError, StorageError};
 pub use flush::Flush;
 pub use inspect::SegmentBatches;
 pub use partition::{Appended, PartitionLog, Retained};
+pub use producers::Restored;
 pub use reader::LogReader;
 pub use recovery::{Recovery, Shutdown};

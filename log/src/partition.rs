@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
 use rafka_model::limits::PREALLOCATE_BYTES_MAX;
-use rafka_model::{LeaderEpoch, Offset, RecordBatch, StorageEngine, Timestamp, TopicConfig};
+use rafka_model::{BatchHeader, LeaderEpoch, Offset, RecordBatch, StorageEngine, Timestamp, TopicConfig};
 
 pub use retention::Retained;
 
@@ -21,6 +21,7 @@ use crate::config::LogConfig;
 use crate::disk::{Disk, DiskFile, MemoryDisk};
 use crate::error::{AppendError, LogError, StorageError};
 use crate::index::{NO_TIMESTAMP, entry};
+use crate::producers::Snapshots;
 use crate::reader::LogReader;
 use crate::recovery::{self, Recovery, Shutdown};
 use crate::segment::Segment;
@@ -59,6 +60,8 @@ pub struct PartitionLog {
     epochs_unsaved: bool,
     /// Files of removed segments, and when to delete them.
     doomed: VecDeque<(Timestamp, PathBuf)>,
+    /// What is known of producers, in files.
+    pub(crate) producers: Snapshots,
 }
 
 /// A batch that has its place in the log.
@@ -75,6 +78,12 @@ pub struct Appended {
 }
 
 impl Appended {
+    /// Its header as it is in the log.
+    #[must_use]
+    pub fn header(&self) -> BatchHeader {
+        BatchHeader { base_offset: self.base_offset, leader_epoch: self.epoch, ..*self.batch.header() }
+    }
+
     /// The batch as it is in the log. In place when nobody else holds its bytes, else one copy: call it only if
     /// somebody (the cache) wants it.
     #[must_use]
@@ -141,6 +150,7 @@ impl PartitionLog {
             names_synced: false,
             epochs_unsaved,
             doomed: VecDeque::new(),
+            producers: Snapshots::default(),
         }
     }
 
@@ -219,6 +229,7 @@ impl PartitionLog {
         self.shared.appended_bytes.fetch_add(length, Ordering::AcqRel);
         self.active.publish(self.size, self.max_timestamp);
         self.shared.set_end(next);
+        self.producers.appended();
         Ok(base.plus(delta))
     }
 
@@ -329,6 +340,19 @@ impl PartitionLog {
     pub fn set_config(&mut self, topic: &TopicConfig) {
         self.config = LogConfig { storage_engine: self.config.storage_engine, ..LogConfig::from(topic) };
         self.shared.index_interval.store(self.config.index_interval_bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// Base offset of the segment that is appended to.
+    pub(crate) fn active_base(&self) -> Offset {
+        self.active.base
+    }
+
+    pub(crate) fn storage_engine(&self) -> StorageEngine {
+        self.config.storage_engine
     }
 
     fn healthy(&self) -> Result<(), LogError> {

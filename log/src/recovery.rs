@@ -181,7 +181,9 @@ impl Opener<'_> {
             checkpoint.store_both(&*self.disk, self.dir, !matches!(loaded, Loaded::Missing))?;
         }
         let changed = repaired && known.is_some() || self.report.scanned_all || !self.report.damaged.is_empty();
-        let log = PartitionLog::assemble(shared, self.config.clone(), active, unflushed, checkpoint, epochs_unsaved);
+        let mut log =
+            PartitionLog::assemble(shared, self.config.clone(), active, unflushed, checkpoint, epochs_unsaved);
+        log.find_snapshots()?;
         Ok((log, changed))
     }
 

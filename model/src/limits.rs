@@ -61,6 +61,24 @@ pub const UNCOMMITTED_BATCHES_MAX: usize = 4096;
 /// Threads that open or close a node's partitions.
 pub const OPEN_THREADS_MAX: usize = 16;
 
+// Producers -------------------------------------------------------------------------------------
+
+/// Producer ids that a node gets from the controller at once.
+pub const PRODUCER_IDS_BLOCK: u32 = 1_000;
+/// Latest batches of a producer that a partition remembers to know a repetition by: as many as Kafka's producers have
+/// in flight (KIP-98).
+pub const PRODUCER_BATCHES_KEPT: usize = 5;
+/// Producers that a partition remembers; beyond, those are forgotten that were silent longest.
+pub const PRODUCERS_MAX: usize = 10_000;
+/// A producer is forgotten after silence of this length (`producer.id.expiration.ms`, KIP-854).
+pub const PRODUCER_EXPIRATION_MS: u64 = 24 * 3_600_000;
+/// Bytes of one producer in a snapshot, at most.
+pub const PRODUCER_SNAPSHOT_ENTRY_BYTES_MAX: usize = 192;
+/// A snapshot of a partition's producers.
+pub const PRODUCER_SNAPSHOT_BYTES_MAX: usize = 64 + PRODUCERS_MAX * PRODUCER_SNAPSHOT_ENTRY_BYTES_MAX;
+/// Batches behind the latest snapshot at which a checkpoint takes another: a restart reads the headers of about so many.
+pub const PRODUCER_SNAPSHOT_BATCHES: u64 = 256;
+
 // Wire ------------------------------------------------------------------------------------------
 
 /// Header (prost) of a mesh frame.

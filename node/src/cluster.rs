@@ -4,6 +4,7 @@ pub mod feed;
 pub mod greet;
 pub mod hints;
 pub mod load;
+mod producer_ids;
 pub mod publish;
 pub mod registrar;
 
@@ -69,6 +70,7 @@ pub struct Cluster {
     pub(crate) heard: Mutex<Monotonic>,
     /// What members tell of their load.
     pub loads: load::Loads,
+    pub(crate) producer_ids: producer_ids::ProducerIds,
 }
 
 impl Cluster {
@@ -210,5 +212,8 @@ fn reachable(node: &Node) -> Option<Reachable> {
 /// True if the request changes metadata; the others are reads that any node answers.
 #[must_use]
 pub fn is_change(request: &Admin) -> bool {
-    !matches!(request, Admin::DescribeTopics { .. } | Admin::DescribeCluster | Admin::DescribeSwarm)
+    !matches!(
+        request,
+        Admin::DescribeTopics { .. } | Admin::DescribeCluster | Admin::DescribeSwarm | Admin::InitProducerId
+    )
 }

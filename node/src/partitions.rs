@@ -187,6 +187,14 @@ impl Partitions {
         self.inner.delete_records(request).await
     }
 
+    /// The producers that a partition led here knows, by id.
+    ///
+    /// # Errors
+    /// As for a produce to it.
+    pub fn producers(&self, at: TopicPartition) -> Result<Vec<rafka_broker::producer::Known>, Failure> {
+        self.inner.find(at)?.producers(&self.inner)
+    }
+
     /// Sizes, offsets and counters, partition by partition.
     #[must_use]
     pub fn stats(&self) -> Stats {

@@ -42,6 +42,8 @@ pub fn encode_request(request: &Admin) -> Frame {
         Admin::DescribeTopics { names } => Kind::DescribeTopics(proto::DescribeTopics { names: names.clone() }),
         Admin::DescribeCluster => Kind::DescribeCluster(proto::DescribeCluster {}),
         Admin::DescribeSwarm => Kind::DescribeSwarm(proto::DescribeSwarm {}),
+        Admin::InitProducerId => Kind::InitProducerId(proto::InitProducerId {}),
+        Admin::AllocateProducerIds => Kind::AllocateProducerIds(proto::AllocateProducerIds {}),
     };
     header_only(&proto::AdminRequest { kind: Some(kind) })
 }
@@ -76,6 +78,8 @@ pub fn decode_request(frame: &Frame) -> Result<Admin, DecodeError> {
         Kind::DescribeTopics(describe) => Admin::DescribeTopics { names: names(describe.names)? },
         Kind::DescribeCluster(_) => Admin::DescribeCluster,
         Kind::DescribeSwarm(_) => Admin::DescribeSwarm,
+        Kind::InitProducerId(_) => Admin::InitProducerId,
+        Kind::AllocateProducerIds(_) => Admin::AllocateProducerIds,
     })
 }
 

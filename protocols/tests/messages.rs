@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use rafka_broker::metadata::{Node, PartitionState, Role};
 use rafka_broker::request::{
     Acks, Admin, AdminReply, ClusterDescription, DeleteRecords, Fetch, FetchPartition, Fetched, FoundOffset,
-    ListOffsets, NewTopic, OffsetSpec, PartitionReply, Produce, ProducePartition, Produced, TopicDescription,
-    TopicReply,
+    ListOffsets, NewTopic, OffsetSpec, PartitionReply, Produce, ProducePartition, Produced, ProducerIdBlock,
+    TopicDescription, TopicReply,
 };
 use rafka_broker::{ErrorCode, Failure, LeaderHint};
 use rafka_model::limits::{
@@ -19,7 +19,7 @@ use rafka_model::limits::{
 };
 use rafka_model::{
     BootId, BrokerEpoch, ClusterId, DirectoryId, LeaderEpoch, MetadataIndex, NodeId, Offset, PartitionEpoch,
-    PartitionId, Timestamp, TopicId, TopicName, TopicPartition,
+    PartitionId, ProducerId, Timestamp, TopicId, TopicName, TopicPartition,
 };
 use rafka_protocols::gossip::{Channel, ClusterHint, Hint, LoadHint, MetaHint};
 use rafka_protocols::hello::{Admission, ClusterKey, Hello, Member};
@@ -148,6 +148,8 @@ fn admin_request() -> impl Strategy<Value = Admin> {
         vec(word(), 0..4).prop_map(|names| Admin::DescribeTopics { names }),
         Just(Admin::DescribeCluster),
         Just(Admin::DescribeSwarm),
+        Just(Admin::InitProducerId),
+        Just(Admin::AllocateProducerIds),
     ]
 }
 
@@ -228,6 +230,10 @@ fn admin_reply() -> impl Strategy<Value = AdminReply> {
         vec(topic_reply, 0..4).prop_map(AdminReply::Topics),
         vec(described, 0..4).prop_map(AdminReply::Described),
         cluster.prop_map(|cluster| AdminReply::Cluster(Box::new(cluster))),
+        (0..=i64::MAX).prop_map(|id| AdminReply::Producer(ProducerId(id))),
+        (0..1_000_000i64, 1u32..).prop_map(|(first, count)| {
+            AdminReply::ProducerIds(ProducerIdBlock { first: ProducerId(first), count })
+        }),
     ]
 }
 

@@ -9,4 +9,5 @@ async fn nothing_acknowledged_is_lost_when_each_of_three_brokers_is_killed_and_r
     let report = cluster::run(&config, Progress::Silent).await.expect("runs");
     assert!(report.violations.is_empty(), "{report:#?}");
     assert_eq!((report.kills, report.acknowledged), (3, report.sent));
+    assert_eq!(report.duplicates, 0, "a retry is known by its sequence numbers");
 }

@@ -21,6 +21,8 @@ pub(super) enum Rule {
     LiveIdentitiesAreUnique,
     /// Silence ends a session.
     SilentNodesAreFenced,
+    /// A block of producer ids is written down before it is given out.
+    ProducerIdsAreWrittenDown,
 }
 
 /// Which rules hold: all of them, outside tests.

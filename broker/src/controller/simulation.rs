@@ -3,35 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rafka_model::{BootId, DirectoryId, TopicId};
+use rafka_model::{BootId, DirectoryId, ProducerId, TopicId};
 
 use super::*;
 use crate::invariants::transition;
 use crate::metadata::{Image, Role, encode_entry};
 use crate::placement::Loads;
 use crate::request::{Admin, AdminReply, NewTopic};
+use crate::testing::Random;
 use rules::{Rule, Rules};
-
-/// splitmix64: enough for choices, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    fn one_in(&mut self, odds: u64) -> bool {
-        self.below(odds) == 0
-    }
-}
 
 /// One process; several may share the identity `who`.
 #[derive(Clone, Debug)]
@@ -58,6 +38,8 @@ struct Simulation {
     node_ids: BTreeMap<NodeId, u8>,
     topic_ids: BTreeSet<TopicId>,
     epochs: BTreeSet<BrokerEpoch>,
+    /// First ids of the blocks that nodes were told they own.
+    blocks: BTreeSet<ProducerId>,
 }
 
 const CONFIG: Config = Config { session_ms: 6_000, num_partitions: 2 };
@@ -80,6 +62,7 @@ impl Simulation {
             node_ids: BTreeMap::new(),
             topic_ids: BTreeSet::new(),
             epochs: BTreeSet::new(),
+            blocks: BTreeSet::new(),
         };
         simulation.controller.rules = rules;
         simulation
@@ -99,7 +82,8 @@ impl Simulation {
                 30..60 => self.heartbeat()?,
                 60..75 => self.change_topics()?,
                 75..77 => self.leave(),
-                77..90 => self.pass_time()?,
+                77..80 => self.allocate(),
+                80..90 => self.pass_time()?,
                 90..99 => self.commit(false)?,
                 _ => self.crash()?,
             }
@@ -213,6 +197,13 @@ impl Simulation {
         Ok(())
     }
 
+    fn allocate(&mut self) {
+        let Some(i) = self.pick() else { return };
+        let command = Command::Admin { request: Admin::AllocateProducerIds, seed: [0; 32] };
+        let decision = self.controller.evaluate(command, self.now);
+        self.pending.push((i, decision));
+    }
+
     fn session(&self) -> Duration {
         Duration::from_millis(CONFIG.session_ms)
     }
@@ -247,8 +238,13 @@ impl Simulation {
         }
         let index = self.committed.index;
         for (process, decision) in std::mem::take(&mut self.pending) {
-            if let (true, Answer::Registered(registered)) = (decision.index <= index, decision.answer) {
-                self.processes[process].registered = Some(registered);
+            match decision.answer {
+                _ if decision.index > index => {}
+                Answer::Registered(registered) => self.processes[process].registered = Some(registered),
+                Answer::Admin(AdminReply::ProducerIds(block)) if !self.blocks.insert(block.first) => {
+                    return Err(format!("the producer ids from {} were given out twice", block.first));
+                }
+                _ => {}
             }
         }
         if !dies && self.committed != *self.controller.overlay() {
@@ -341,6 +337,7 @@ fn every_rule_is_needed() {
         Rule::StaleEpochsAreRefused,
         Rule::LiveIdentitiesAreUnique,
         Rule::SilentNodesAreFenced,
+        Rule::ProducerIdsAreWrittenDown,
     ] {
         // A mutant may also die of the controller's own expectations.
         let dies = |seed| std::panic::catch_unwind(|| simulate(seed, Some(rule))).map_or(true, |run| run.is_err());

@@ -24,6 +24,7 @@ impl Controller {
     pub(super) fn admin(&mut self, request: Admin, seed: [u8; 32]) -> Result<AdminReply, Failure> {
         let one = |name: &str, result| vec![TopicReply { name: name.to_owned(), result }];
         let replies = match request {
+            Admin::AllocateProducerIds => return self.allocate_producer_ids().map(AdminReply::ProducerIds),
             Admin::CreateTopics { topics, validate_only } => self.create_topics(topics, seed, validate_only),
             Admin::DeleteTopics { names, validate_only } => {
                 names.into_iter().map(|name| TopicReply { result: self.delete(&name, validate_only), name }).collect()
@@ -32,8 +33,8 @@ impl Controller {
                 one(&name, self.alter(&name, changes, validate_only))
             }
             Admin::AddPartitions { name, total, validate_only } => one(&name, self.grow(&name, total, validate_only)),
-            Admin::DescribeTopics { .. } | Admin::DescribeCluster | Admin::DescribeSwarm => {
-                let text = "metadata is read from the image of any node, not from the controller";
+            Admin::DescribeTopics { .. } | Admin::DescribeCluster | Admin::DescribeSwarm | Admin::InitProducerId => {
+                let text = "any node answers this by itself, not the controller";
                 return Err(Failure::new(ErrorCode::InvalidRequest, text));
             }
         };

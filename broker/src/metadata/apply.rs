@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rafka_model::limits::{ENTRY_DELTAS_MAX, TOPIC_PARTITIONS_MAX};
-use rafka_model::{MetadataIndex, NodeId, TopicId, TopicName, TopicPartition};
+use rafka_model::{MetadataIndex, NodeId, ProducerId, TopicId, TopicName, TopicPartition};
 
 use super::{Cluster, Delta, Entry, Image, Node, PartitionState, Topic};
 
@@ -37,6 +37,9 @@ pub enum ApplyError {
     /// A topic of this name or id exists.
     #[error("topic {0} exists already")]
     TopicExists(TopicName),
+    /// A block of producer ids that ends before it begins, or would give ids out again.
+    #[error("producer ids up to {0} were given out before")]
+    ProducerIds(ProducerId),
     /// A partition's index is not the topic's next.
     #[error("partition {0} lies outside its topic")]
     Partition(TopicPartition),
@@ -98,6 +101,12 @@ impl Image {
                 };
             }
             Delta::PartitionChanged { partition, state } => self.change(index, *partition, state)?,
+            Delta::ProducerIdsAllocated { next } => {
+                if *next <= self.next_producer {
+                    return Err(ApplyError::ProducerIds(*next));
+                }
+                self.next_producer = *next;
+            }
         }
         Ok(())
     }
@@ -187,6 +196,7 @@ mod tests {
             (Delta::TopicCreated(Topic::clone(topic)), ApplyError::TopicExists(topic.name.clone())),
             (Delta::PartitionChanged { partition: at(3), state }, ApplyError::Partition(at(3))),
             (Delta::NodeRegistered(image.nodes[&NodeId(1)].clone()), ApplyError::Registration(NodeId(1))),
+            (Delta::ProducerIdsAllocated { next: ProducerId(0) }, ApplyError::ProducerIds(ProducerId(0))),
         ] {
             let entry = Entry { index: MetadataIndex(image.index.0 + 1), deltas: vec![delta] };
             assert_eq!(image.clone().apply(&entry), Err(error));

@@ -6,9 +6,9 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::Duration;
 
-use rafka_broker::request::Produced;
+use rafka_broker::request::{Acks, Produced};
 use rafka_model::limits::BATCH_BYTES_MAX;
-use rafka_model::{BatchBuilder, Monotonic, PartitionId, Timestamp, TopicName, partition_for_key};
+use rafka_model::{BatchBuilder, Monotonic, PartitionId, ProducerId, Timestamp, TopicName, partition_for_key};
 
 use super::batch::{Batch, Completion, Finished};
 use crate::backoff::{Backoff, Random};
@@ -32,6 +32,8 @@ pub(crate) enum Outcome {
         error: Error,
         at_once: bool,
     },
+    /// The partition does not know the batch before this one: begin again under another producer id.
+    Renumber(Error),
     /// The topic takes only smaller batches.
     TooLarge(Error),
     Failed(Error),
@@ -61,11 +63,19 @@ struct Queue {
     open: Option<Open>,
     sealed: VecDeque<Batch>,
     in_flight: Option<Finished>,
-    /// Of the next record, as idempotent producers count them: wraps to 0.
-    sequence: i32,
+    /// Of the batches that were sent.
+    numbering: Option<Numbering>,
     /// Entry of this queue in `Accumulator::due`.
     due: Option<Monotonic>,
     bytes: usize,
+}
+
+/// A producer id at a partition.
+#[derive(Clone, Copy, Debug)]
+struct Numbering {
+    id: ProducerId,
+    /// Sequence number of the next record: wraps to 0.
+    next: i32,
 }
 
 #[derive(Debug)]
@@ -85,6 +95,10 @@ pub(crate) struct Accumulator {
     names: HashMap<TopicName, u32>,
     topics: Vec<Topic>,
     due: BTreeSet<(Monotonic, QueueId)>,
+    /// Batches are numbered.
+    idempotent: bool,
+    /// For partitions that have no producer id yet, or had to give theirs up.
+    producer_id: Option<ProducerId>,
     /// First failure that [`Self::take_failure`] has not told yet.
     failure: Option<Error>,
     closed: bool,
@@ -93,8 +107,9 @@ pub(crate) struct Accumulator {
 impl Accumulator {
     pub(crate) fn new(config: ProducerConfig, random: Random) -> Self {
         let backoff = Backoff::new(config.retry_backoff_ms, config.retry_backoff_ms_max);
-        let (names, topics, due) = Default::default();
-        Self { config, backoff, random, names, topics, due, failure: None, closed: false }
+        let idempotent = config.idempotent && config.acks != Acks::None;
+        let (names, topics, due, producer_id) = Default::default();
+        Self { config, backoff, random, names, topics, due, idempotent, producer_id, failure: None, closed: false }
     }
 
     /// Bytes to reserve for `record` before it is pushed.
@@ -202,19 +217,47 @@ impl Accumulator {
 
     /// Ends the open batch of a queue.
     fn seal(&mut self, id: QueueId) {
-        let (identity, timeout) = (self.config.identity, Duration::from_millis(self.config.delivery_timeout_ms));
+        let timeout = Duration::from_millis(self.config.delivery_timeout_ms);
         let topic = self.topics[id.topic as usize].name.clone();
         let queue = self.queue(id);
         let Some(open) = queue.open.take() else { return };
-        let sequence = queue.sequence;
-        queue.sequence = advance(sequence, open.builder.count());
-        let builder = match identity {
-            Some(identity) => open.builder.idempotent(identity.id, identity.epoch, sequence),
-            None => open.builder,
-        };
+        let builder = open.builder;
         let expires = open.opened.plus(timeout);
         open.completion.began(topic.clone(), PartitionId(id.partition), builder.count());
-        queue.sealed.push_back(Batch::new(id, topic, builder, sequence, expires, open.completion, open.bytes_reserved));
+        queue.sealed.push_back(Batch::new(id, topic, builder, expires, open.completion, open.bytes_reserved));
+    }
+
+    /// Numbers a batch that is about to be sent, unless it was sent before. False if there is no producer id for it:
+    /// get one and [`Self::adopt`] it.
+    pub(crate) fn identify(&mut self, batch: &mut Batch) -> bool {
+        if !self.idempotent || batch.is_identified() {
+            return true;
+        }
+        let fresh = self.producer_id.map(|id| Numbering { id, next: 0 });
+        let queue = self.queue(batch.queue);
+        let Some(numbering) = queue.numbering.or(fresh) else { return false };
+        batch.identify(numbering.id, numbering.next);
+        queue.numbering = Some(Numbering { next: advance(numbering.next, batch.count()), ..numbering });
+        true
+    }
+
+    /// Takes a producer id that the cluster gave; nobody else has it.
+    pub(crate) fn adopt(&mut self, id: ProducerId) {
+        self.producer_id = Some(id);
+    }
+
+    /// Is there a producer id for partitions that have none?
+    pub(crate) fn has_producer_id(&self) -> bool {
+        self.producer_id.is_some()
+    }
+
+    /// Nobody can say any more which sequence number a partition takes next: it begins again at 0, under another
+    /// producer id.
+    fn renumber(&mut self, id: QueueId) {
+        let queue = self.queue(id);
+        let given_up = queue.numbering.take();
+        queue.sealed.iter_mut().for_each(Batch::forget_identity);
+        self.producer_id = self.producer_id.filter(|id| given_up.is_none_or(|given_up| given_up.id != *id));
     }
 
     /// Puts a queue at its place in the order of deadlines. True if it moved forward.
@@ -288,25 +331,31 @@ impl Accumulator {
                 }
                 None => self.fail(batch, error),
             },
-            Outcome::Retry { error, at_once } => {
-                batch.failures += 1;
-                batch.last_error = Some(error);
-                // A hint is followed at once, but two wrong ones in a row are a storm.
-                batch.not_before = match at_once && batch.failures == 1 {
-                    true => now,
-                    false => now.plus(self.backoff.after(batch.failures, &mut self.random)),
-                };
-                if batch.not_before >= batch.expires {
-                    self.fail_late(batch, now)
-                } else {
-                    self.queue(id).sealed.push_front(batch);
-                    0
-                }
+            Outcome::Renumber(error) => {
+                self.renumber(id);
+                batch.forget_identity();
+                self.retry(batch, now, error, false)
             }
+            Outcome::Retry { error, at_once } => self.retry(batch, now, error, at_once),
         };
         self.queue(id).in_flight = None;
         self.schedule(id);
         freed
+    }
+
+    fn retry(&mut self, mut batch: Batch, now: Monotonic, error: Error, at_once: bool) -> usize {
+        batch.failures += 1;
+        batch.last_error = Some(error);
+        // A hint is followed at once, but two wrong ones in a row are a storm.
+        batch.not_before = match at_once && batch.failures == 1 {
+            true => now,
+            false => now.plus(self.backoff.after(batch.failures, &mut self.random)),
+        };
+        if batch.not_before >= batch.expires {
+            return self.fail_late(batch, now);
+        }
+        self.queue(batch.queue).sealed.push_front(batch);
+        0
     }
 
     fn fail_late(&mut self, batch: Batch, now: Monotonic) -> usize {
@@ -331,6 +380,10 @@ impl Accumulator {
 
     fn fail(&mut self, mut batch: Batch, error: Error) -> usize {
         self.failure.get_or_insert_with(|| error.clone());
+        if batch.is_identified() {
+            // Its numbers may be taken or not.
+            self.renumber(batch.queue);
+        }
         batch.finish(Err(error));
         self.close_batch(&batch)
     }

@@ -6,11 +6,16 @@ use bytes::Bytes;
 use futures::future::{FutureExt, Shared};
 use parking_lot::Mutex;
 use rafka_broker::request::Produced;
-use rafka_model::{BatchBuilder, Monotonic, Offset, PartitionId, ProducerId, RecordBatch, Timestamp, TopicName};
+use rafka_model::{
+    BatchBuilder, Compression, Monotonic, Offset, PartitionId, ProducerId, RecordBatch, Timestamp, TopicName,
+};
 use tokio::sync::oneshot;
 
 use super::accumulator::{QueueId, advance};
 use crate::{Delivery, Error};
+
+/// Of every producer id: nobody but its producer ever has it, so there is nobody to fence.
+const EPOCH: i16 = 0;
 
 /// Resolves when every record of a batch was delivered or has failed; an error if the producer was dropped before.
 pub(crate) type Finished = Shared<oneshot::Receiver<Arc<Fate>>>;
@@ -106,7 +111,8 @@ pub(crate) struct Batch {
     pub(crate) failures: u32,
     pub(super) last_error: Option<Error>,
     pub(super) bytes_reserved: usize,
-    pub(super) sequence: i32,
+    /// Producer id and sequence number of the first record, once it is on its way with them.
+    identity: Option<(ProducerId, i32)>,
     contents: Contents,
     /// Index of the first record in the batch as it was first sealed.
     first: u32,
@@ -126,7 +132,6 @@ impl Batch {
         queue: QueueId,
         topic: TopicName,
         builder: BatchBuilder,
-        sequence: i32,
         expires: Monotonic,
         completion: Completion,
         bytes_reserved: usize,
@@ -142,7 +147,7 @@ impl Batch {
             failures,
             last_error,
             bytes_reserved,
-            sequence,
+            identity: None,
             contents,
             first,
             count,
@@ -174,12 +179,39 @@ impl Batch {
 
     fn built(&mut self) -> &RecordBatch {
         if let Contents::Open(builder) = &mut self.contents {
-            let builder = builder.take().expect("an unbuilt batch has its builder");
+            let mut builder = builder.take().expect("an unbuilt batch has its builder");
+            if let Some((id, sequence)) = self.identity {
+                builder = builder.idempotent(id, EPOCH, sequence);
+            }
             self.contents = Contents::Built(builder.build());
         }
         match &self.contents {
             Contents::Built(batch) => batch,
             Contents::Open(_) => unreachable!("was built above"),
+        }
+    }
+
+    /// Records in it.
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+
+    pub(super) fn is_identified(&self) -> bool {
+        self.identity.is_some()
+    }
+
+    /// Numbers its records from `sequence` on, as those of the producer `id`.
+    pub(super) fn identify(&mut self, id: ProducerId, sequence: i32) {
+        self.identity = Some((id, sequence));
+    }
+
+    /// It will be numbered anew, and built anew.
+    pub(super) fn forget_identity(&mut self) {
+        self.identity = None;
+        if let Contents::Built(batch) = &self.contents
+            && let Some((codec, records)) = records_of(batch)
+        {
+            self.contents = Contents::Open(Some(unpacked(codec, &records)));
         }
     }
 
@@ -196,23 +228,14 @@ impl Batch {
         if self.count < 2 {
             return None;
         }
-        let (header, records) = {
-            let batch = self.built();
-            (*batch.header(), batch.records().ok()?.collect::<Result<Vec<_>, _>>().ok()?)
-        };
+        let (codec, records) = records_of(self.built())?;
         let half = records.len() / 2;
         let rebuild = |records: &[rafka_model::Record], first: u32, bytes_reserved: usize| {
-            let mut builder = BatchBuilder::new(header.compression());
-            let sequence = advance(self.sequence, first);
-            if header.producer_id != ProducerId::NONE {
-                builder = builder.idempotent(header.producer_id, header.producer_epoch, sequence);
-            }
-            for record in records {
-                builder.push(record.timestamp, record.key.as_deref(), record.value.as_deref(), &record.headers);
-            }
+            let builder = unpacked(codec, records);
             let (topic, completion) = (self.topic.clone(), self.completion.clone());
-            let mut batch = Self::new(self.queue, topic, builder, sequence, self.expires, completion, bytes_reserved);
+            let mut batch = Self::new(self.queue, topic, builder, self.expires, completion, bytes_reserved);
             batch.first = self.first + first;
+            batch.identity = self.identity.map(|(id, sequence)| (id, advance(sequence, first)));
             batch
         };
         let reserved = self.bytes_reserved / 2;
@@ -220,4 +243,18 @@ impl Batch {
         let second = rebuild(&records[half..], half as u32, self.bytes_reserved - reserved);
         Some((first, second))
     }
+}
+
+/// The records of a batch that was built here.
+fn records_of(batch: &RecordBatch) -> Option<(Compression, Vec<rafka_model::Record>)> {
+    Some((batch.header().compression(), batch.records().ok()?.collect::<Result<_, _>>().ok()?))
+}
+
+/// Records that were built into a batch before, to be built anew.
+fn unpacked(codec: Compression, records: &[rafka_model::Record]) -> BatchBuilder {
+    let mut builder = BatchBuilder::new(codec);
+    for record in records {
+        builder.push(record.timestamp, record.key.as_deref(), record.value.as_deref(), &record.headers);
+    }
+    builder
 }

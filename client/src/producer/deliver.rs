@@ -38,6 +38,7 @@ pub(super) async fn one(inner: Arc<Inner>, batch: Batch) {
 
 /// Sends batches to their common leader in one request.
 pub(super) async fn together(inner: Arc<Inner>, group: Vec<(Arc<Route>, Batch)>) {
+    let group = identify(&inner, group).await;
     let group = build(&inner, group).await;
     let (partitions, peer, expires) = {
         let mut partitions = Vec::with_capacity(group.len());
@@ -85,6 +86,25 @@ pub(super) async fn together(inner: Arc<Inner>, group: Vec<(Arc<Route>, Batch)>)
     }
 }
 
+/// Numbers the batches that were not sent before. Those that cannot be numbered are tried again later.
+async fn identify(inner: &Inner, group: Vec<(Arc<Route>, Batch)>) -> Vec<(Arc<Route>, Batch)> {
+    let mut ready = Vec::with_capacity(group.len());
+    'batches: for (route, mut batch) in group {
+        while !inner.accumulator.lock().identify(&mut batch) {
+            if let Err(error) = inner.new_producer_id().await {
+                let outcome = match error.is_retriable() {
+                    true => Outcome::Retry { error, at_once: false },
+                    false => Outcome::Failed(error),
+                };
+                done(inner, batch, outcome);
+                continue 'batches;
+            }
+        }
+        ready.push((route, batch));
+    }
+    ready
+}
+
 type Built = Vec<(Arc<Route>, bytes::Bytes, Batch)>;
 
 /// Seals batches that were not sent before. Compression would hold up other tasks, so it has threads of its own.
@@ -110,6 +130,12 @@ fn refused(inner: &Inner, route: &Route, failure: &Failure) -> Outcome {
     let error = Error::refused(what(route), failure, Some(route.leader));
     if failure.code == ErrorCode::MessageTooLarge {
         Outcome::TooLarge(error)
+    } else if matches!(
+        failure.code,
+        ErrorCode::OutOfOrderSequence | ErrorCode::UnknownProducerId | ErrorCode::InvalidProducerEpoch
+    ) {
+        // It would know this batch if it had it: so it has not, and something before it is lost as well.
+        Outcome::Renumber(error)
     } else if error.is_retriable() {
         Outcome::Retry { error, at_once: failure.leader.is_some() }
     } else {
@@ -117,7 +143,7 @@ fn refused(inner: &Inner, route: &Route, failure: &Failure) -> Outcome {
     }
 }
 
-/// Whether it was done or not, it is sent again: at least once.
+/// Whether it was done or not, it is sent again: the leader knows it by its sequence numbers.
 fn broken(inner: &Inner, route: &Route, trouble: &Trouble) -> Outcome {
     inner.client.routes().broken(route, trouble);
     let error = trouble.clone().into_error(what(route));

@@ -42,6 +42,7 @@ impl PartitionLog {
             // The log starts inside this batch: nothing is left of it.
             return self.restart_at(self.log_start()).map(|()| self.log_start());
         }
+        self.forget_snapshots_behind(place.base)?;
         segment.index.truncate(&*self.shared.disk, place.position, segment.bytes());
         let point = Point {
             offset: place.base,
@@ -63,6 +64,7 @@ impl PartitionLog {
     /// As [`Self::truncate_to`].
     pub fn restart_at(&mut self, offset: Offset) -> Result<(), LogError> {
         self.healthy()?;
+        self.forget_snapshots()?;
         let point = Point { offset, segment: offset, position: 0, index_entries: 0, max_timestamp: NO_TIMESTAMP };
         self.take_back(point, true)?;
         let restarted = self.begin_anew(offset);

@@ -136,6 +136,8 @@ section! {
         fsync_threads: usize, count(1, 64), is("2"), "";
         /// Threads that open partitions at the start.
         open_threads: usize, count(1, 64), is("4"), "";
+        /// Silence after which a partition forgets a producer id, and with it what it would know a repetition by.
+        producer_id_expiration_ms: u64, milliseconds(1, i64::MAX), is("86400000"), "";
     }
 }
 

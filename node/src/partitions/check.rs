@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use rafka_broker::{ErrorCode, Failure};
-use rafka_model::{BatchError, RecordBatch, Timestamp, TopicConfig};
+use rafka_model::{BatchError, BatchHeader, ProducerId, RecordBatch, Timestamp, TopicConfig};
 
 use super::rewrite::recompress;
 
@@ -26,6 +26,11 @@ pub(super) fn accept(records: Bytes, config: &TopicConfig, now: Timestamp) -> Re
         check_size(&batch, config, index)?;
         batches.push(batch);
     }
+    if batches.len() > 1 && batches.iter().any(|batch| batch.header().producer_id != ProducerId::NONE) {
+        let message =
+            format!("the request carries {} record batches for one partition, a producer id allows one", batches.len());
+        return Err(Failure::new(ErrorCode::InvalidRecord, message));
+    }
     if batches.is_empty() {
         return Err(Failure::new(ErrorCode::InvalidRecord, "the request carries no record batch"));
     }
@@ -42,6 +47,7 @@ fn check(batch: &RecordBatch, config: &TopicConfig, now: Timestamp, index: usize
         let message = format!("record batch {index} is transactional; transactions are not available in this version");
         return Err(Failure::new(ErrorCode::InvalidRecord, message));
     }
+    check_producer(header, index)?;
     if config.log_append_time {
         return Ok(());
     }
@@ -51,6 +57,18 @@ fn check(batch: &RecordBatch, config: &TopicConfig, now: Timestamp, index: usize
     }
     check_time(header.base_timestamp, config, now, index)?;
     check_time(header.max_timestamp, config, now, index)
+}
+
+/// A producer's numbers are all there, or none.
+fn check_producer(header: &BatchHeader, index: usize) -> Result<(), Failure> {
+    let BatchHeader { producer_id, producer_epoch, base_sequence, .. } = *header;
+    if producer_id == ProducerId::NONE || (producer_id.0 >= 0 && producer_epoch >= 0 && base_sequence >= 0) {
+        return Ok(());
+    }
+    let message = format!(
+        "record batch {index} has producer id {producer_id}, epoch {producer_epoch}, sequence number {base_sequence}"
+    );
+    Err(Failure::new(ErrorCode::InvalidRecord, message))
 }
 
 fn check_size(batch: &RecordBatch, config: &TopicConfig, index: usize) -> Result<(), Failure> {
@@ -140,6 +158,23 @@ mod tests {
         let crc = crc32c::crc32c(&stamped[21..]);
         stamped[17..21].copy_from_slice(&crc.to_be_bytes());
         assert_eq!(code(stamped.into(), &[]), Some(ErrorCode::InvalidTimestamp));
+    }
+
+    #[test]
+    fn a_producers_numbers_are_whole_and_its_batches_come_one_by_one() {
+        let of = |id: i64, epoch: i16, sequence: i32| {
+            let mut builder = BatchBuilder::new(Compression::None).idempotent(ProducerId(id), epoch, sequence);
+            builder.push(NOW, None, Some(b"v"), &[]);
+            builder.build().bytes().clone()
+        };
+        assert_eq!(code(of(0, 0, 0), &[]), None);
+        for wrong in [of(-2, 0, 0), of(1, -1, 0), of(1, 0, -1)] {
+            assert_eq!(code(wrong, &[]), Some(ErrorCode::InvalidRecord));
+        }
+        let two = |first: Bytes, second: Bytes| Bytes::from([first, second].concat());
+        assert_eq!(code(two(of(1, 0, 0), of(1, 0, 1)), &[]), Some(ErrorCode::InvalidRecord));
+        assert_eq!(code(two(of(-1, -1, -1), of(1, 0, 1)), &[]), Some(ErrorCode::InvalidRecord));
+        assert_eq!(code(two(of(-1, -1, -1), of(-1, -1, -1)), &[]), None);
     }
 
     #[test]

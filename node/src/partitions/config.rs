@@ -1,6 +1,6 @@
 //! What an operator can set about the data path.
 
-use rafka_model::limits::{FLUSH_DIRTY_BYTES_MAX, FLUSH_DIRTY_MS_MAX, FLUSHES_PER_SECOND_MAX};
+use rafka_model::limits::{FLUSH_DIRTY_BYTES_MAX, FLUSH_DIRTY_MS_MAX, FLUSHES_PER_SECOND_MAX, PRODUCER_EXPIRATION_MS};
 
 /// Settings of the data path.
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub struct Config {
     pub fsync_threads: usize,
     /// Threads that open partitions at start.
     pub open_threads: usize,
+    /// Silence (ms) after which a producer id is forgotten (`producer.id.expiration.ms`).
+    pub producer_id_expiration_ms: u64,
 }
 
 impl Default for Config {
@@ -34,6 +36,7 @@ impl Default for Config {
             flushes_per_second: FLUSHES_PER_SECOND_MAX,
             fsync_threads: 2,
             open_threads: 4,
+            producer_id_expiration_ms: PRODUCER_EXPIRATION_MS,
         }
     }
 }

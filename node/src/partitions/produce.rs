@@ -77,7 +77,9 @@ impl Inner {
             (count(|batch| u64::from(batch.header().record_count)), count(|batch| batch.len() as u64));
         let number = batches.len() as u64;
         let accepted = replica.append(self, batches, Terms { believed: part.leader_epoch, ..terms })?;
-        self.counters.produced(number, records, bytes);
+        if !accepted.repeated {
+            self.counters.produced(number, records, bytes);
+        }
         Ok((replica, accepted))
     }
 
@@ -89,7 +91,7 @@ impl Inner {
         acks: Acks,
         deadline: Instant,
     ) -> Result<Produced, Failure> {
-        let Accepted { base_offset, append_time, log_start, waiting } = accepted;
+        let Accepted { base_offset, append_time, log_start, waiting, repeated: _ } = accepted;
         if let Some(mut waiting) = waiting {
             let verdict = tokio::time::timeout_at(deadline, waiting.verdict()).await;
             let verdict = verdict.unwrap_or(Err(ErrorCode::RequestTimedOut));

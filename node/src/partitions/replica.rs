@@ -5,6 +5,7 @@
 
 mod append;
 mod care;
+mod producers;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
 use rafka_broker::metadata::PartitionState;
+use rafka_broker::producer;
 use rafka_broker::replication::{self, Input, Leader, Output, Position, Ticket};
 use rafka_broker::{ErrorCode, Failure};
 use rafka_log::disk::Disk;
@@ -77,6 +79,8 @@ struct Writer {
     /// `None` once it is closed.
     log: Option<PartitionLog>,
     leader: Option<Leader>,
+    /// What the log says of its producers.
+    producers: producer::States,
     /// Produces that wait to be safe.
     waiting: BTreeMap<Ticket, oneshot::Sender<Result<(), ErrorCode>>>,
     next_ticket: u64,
@@ -130,7 +134,8 @@ impl Replica {
         shutdown: Shutdown,
         now: Timestamp,
     ) -> Result<(Self, Recovery), LogError> {
-        let (log, recovery) = PartitionLog::open(disk, dir, &LogConfig::from(&*config), now, shutdown)?;
+        let (mut log, recovery) = PartitionLog::open(disk, dir, &LogConfig::from(&*config), now, shutdown)?;
+        let producers = producers::restore(&mut log, now)?;
         let start = log.log_start();
         let replica = Self {
             at,
@@ -145,6 +150,7 @@ impl Replica {
                 unflushed_bytes: log.dirty_bytes(),
                 log: Some(log),
                 leader: None,
+                producers,
                 waiting: BTreeMap::new(),
                 next_ticket: 0,
                 uncommitted: VecDeque::new(),

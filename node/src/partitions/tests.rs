@@ -1,6 +1,7 @@
 //! A node's data path without a node: metadata by hand, a disk that can be watched, a clock that can be set.
 
 mod fetching;
+mod idempotence;
 mod life;
 mod producing;
 mod storage;

@@ -105,6 +105,7 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
         certificate: arc_swap::ArcSwapOption::empty(),
         heard: Mutex::new(Monotonic::default()),
         loads: Loads::default(),
+        producer_ids: Default::default(),
     });
     let partitions = Arc::new(open_partitions(&config, &data, &disk)?);
     let service = Arc::new(Service {
@@ -276,6 +277,7 @@ fn open_partitions(config: &Config, data: &DataDir, disk: &Arc<dyn Disk>) -> Res
             flushes_per_second: log.flushes_per_second,
             fsync_threads: log.fsync_threads,
             open_threads: log.open_threads,
+            producer_id_expiration_ms: log.producer_id_expiration_ms,
         },
         dir: data.root().to_path_buf(),
         disk: disk.clone(),

@@ -49,6 +49,11 @@ async fn answer(service: &Service, standing: Standing, request: Admin) -> Result
             Some(swarm) => Ok(AdminReply::Swarm(Box::new(describe_swarm(service, swarm)))),
             None => Err(Failure::new(ErrorCode::NotReady, "this node is stopping")),
         },
+        Admin::InitProducerId => cluster.next_producer_id().await.map(AdminReply::Producer),
+        Admin::AllocateProducerIds if standing != Standing::Member => {
+            let text = "blocks of producer ids are for nodes of the cluster; ask for one producer id instead";
+            Err(Failure::new(ErrorCode::ClusterAuthorizationFailed, text))
+        }
         // A member asks because its image names this node: pass nothing on, or two nodes could pass it round for ever.
         change if is_change(&change) && standing == Standing::Member => match &cluster.controller {
             Some(controller) => controller.admin(service.with_defaults(change)).await,

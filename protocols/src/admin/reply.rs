@@ -4,11 +4,13 @@ use bytes::Bytes;
 use prost::Message;
 use rafka_broker::Failure;
 use rafka_broker::metadata::{Node, PartitionState};
-use rafka_broker::request::{AdminReply, ClusterDescription, TopicDescription, TopicReply};
+use rafka_broker::request::{AdminReply, ClusterDescription, ProducerIdBlock, TopicDescription, TopicReply};
 use rafka_model::limits::{
     ADDRESS_BYTES_MAX, CONFIG_VALUE_BYTES_MAX, LABEL_BYTES_MAX, NODES_MAX, TOPIC_PARTITIONS_MAX, TOPICS_MAX,
 };
-use rafka_model::{BootId, BrokerEpoch, ClusterId, DirectoryId, MetadataIndex, NodeId, PartitionId, TopicName};
+use rafka_model::{
+    BootId, BrokerEpoch, ClusterId, DirectoryId, MetadataIndex, NodeId, PartitionId, ProducerId, TopicName,
+};
 
 use super::{factor, swarm};
 use crate::Frame;
@@ -32,6 +34,10 @@ pub fn encode_reply(reply: &Answer<AdminReply>) -> Frame {
         }
         Ok(AdminReply::Cluster(cluster)) => Kind::Cluster(cluster_to_wire(cluster)),
         Ok(AdminReply::Swarm(swarm)) => Kind::Swarm(swarm::to_wire(swarm)),
+        Ok(AdminReply::Producer(id)) => Kind::Producer(proto::Producer { id: id.0 }),
+        Ok(AdminReply::ProducerIds(ProducerIdBlock { first, count })) => {
+            Kind::ProducerIds(proto::ProducerIds { first: first.0, count: *count })
+        }
     };
     let answer = proto::AdminAnswer { kind: Some(kind) };
     Frame::new(Bytes::new(), answer.encode_to_vec().into())
@@ -63,7 +69,22 @@ pub fn decode_reply(frame: &Frame) -> Result<Answer<AdminReply>, DecodeError> {
         ),
         Kind::Cluster(cluster) => AdminReply::Cluster(Box::new(cluster_from_wire(cluster)?)),
         Kind::Swarm(swarm) => AdminReply::Swarm(Box::new(swarm::from_wire(swarm)?)),
+        Kind::Producer(producer) => AdminReply::Producer(producer_id(producer.id)?),
+        Kind::ProducerIds(block) => {
+            let first = producer_id(block.first)?;
+            if block.count == 0 || first.0.checked_add(i64::from(block.count)).is_none() {
+                return Err(DecodeError::Invalid { what: "producer ids", found: block.count.to_string() });
+            }
+            AdminReply::ProducerIds(ProducerIdBlock { first, count: block.count })
+        }
     }))
+}
+
+fn producer_id(id: i64) -> Result<ProducerId, DecodeError> {
+    match id {
+        0.. => Ok(ProducerId(id)),
+        _ => Err(DecodeError::Invalid { what: "producer id", found: id.to_string() }),
+    }
 }
 
 fn topic_reply_to_wire(reply: &TopicReply) -> proto::TopicReply {

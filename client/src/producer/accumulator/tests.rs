@@ -4,7 +4,7 @@ use rafka_broker::Failure;
 use rafka_model::{Compression, Offset, ProducerId, RecordBatch};
 
 use super::*;
-use crate::{Delivery, ProducerIdentity};
+use crate::Delivery;
 
 const T0: Monotonic = Monotonic(0);
 
@@ -19,7 +19,15 @@ fn topic() -> TopicName {
 fn accumulator(config: ProducerConfig, partitions: u32) -> Accumulator {
     let mut accumulator = Accumulator::new(config, Random::seeded(1));
     accumulator.learn(&topic(), partitions);
+    accumulator.adopt(ProducerId(9));
     accumulator
+}
+
+/// As it is sent: numbered, under which producer id, from which sequence number on.
+fn sent(accumulator: &mut Accumulator, batch: &mut Batch) -> (i64, i32) {
+    assert!(accumulator.identify(batch), "there is a producer id");
+    let header = *RecordBatch::parse(batch.records()).expect("is a batch").header();
+    (header.producer_id.0, header.base_sequence)
 }
 
 fn push(accumulator: &mut Accumulator, now: Monotonic, record: &Record) -> Pushed {
@@ -132,29 +140,34 @@ fn a_record_fails_with_the_last_cause_when_its_time_is_up() {
 
 #[test]
 fn a_batch_too_large_is_split_and_a_single_record_fails() {
-    let identity = Some(ProducerIdentity { id: ProducerId(9), epoch: 2 });
     for compression in Compression::ALL {
-        let config = ProducerConfig { compression, identity, ..ProducerConfig::default() };
+        let config = ProducerConfig { compression, ..ProducerConfig::default() };
         let mut accumulator = accumulator(config, 1);
         let pushed: Vec<_> = ["a", "b", "c"].map(|text| push(&mut accumulator, T0, &value(0, text))).into();
         accumulator.flush();
         let too_large = || Outcome::TooLarge(Error::new(ErrorKind::Invalid, "too large"));
-        let batch = accumulator.poll(T0).0.pop().expect("due");
+        let mut batch = accumulator.poll(T0).0.pop().expect("due");
+        assert_eq!(sent(&mut accumulator, &mut batch), (9, 0));
         accumulator.done(batch, T0, too_large());
 
         let mut first = accumulator.poll(T0).0.pop().expect("first half");
-        assert_eq!(values(&mut first), ["a"]);
+        assert_eq!((sent(&mut accumulator, &mut first), values(&mut first)), ((9, 0), vec!["a".to_owned()]));
         assert!(accumulator.poll(T0).0.is_empty(), "order holds across a split");
-        accumulator.done(first, T0, too_large());
+        accumulator.done(first, T0, produced(69));
         let mut second = accumulator.poll(T0).0.pop().expect("second half");
-        assert_eq!(values(&mut second), ["b", "c"]);
-        let header = *RecordBatch::parse(second.records()).expect("is a batch").header();
-        assert_eq!((header.base_sequence, header.producer_id, header.producer_epoch), (1, ProducerId(9), 2));
+        assert_eq!((sent(&mut accumulator, &mut second), values(&mut second).len()), ((9, 1), 2));
+        accumulator.done(second, T0, too_large());
+        let mut third = accumulator.poll(T0).0.pop().expect("a half of the half");
+        assert_eq!((sent(&mut accumulator, &mut third), values(&mut third)), ((9, 1), vec!["b".to_owned()]));
+        accumulator.done(third, T0, too_large());
+        accumulator.adopt(ProducerId(10));
+        let mut last = accumulator.poll(T0).0.pop().expect("the other");
+        assert_eq!(sent(&mut accumulator, &mut last), (10, 0), "a record that failed leaves a gap: numbered anew");
         assert_eq!(poll(&pushed[2]), None, "records of one promise are told together");
-        accumulator.done(second, T0, produced(70));
-        assert!(poll(&pushed[0]).expect("is done").is_err());
+        accumulator.done(last, T0, produced(70));
+        assert!(poll(&pushed[1]).expect("is done").is_err());
         let offset = |i: usize| poll(&pushed[i]).expect("is done").expect("delivered").offset;
-        assert_eq!((offset(1), offset(2)), (Some(Offset(70)), Some(Offset(71))));
+        assert_eq!((offset(0), offset(2)), (Some(Offset(69)), Some(Offset(70))));
     }
 }
 
@@ -186,21 +199,70 @@ fn keys_decide_and_keyless_records_stick_until_the_batch_is_full() {
 fn sequences_count_records_per_partition_and_wrap() {
     assert_eq!(advance(i32::MAX, 1), 0);
     assert_eq!(advance(i32::MAX - 1, 3), 1);
-    let identity = Some(ProducerIdentity { id: ProducerId(1), epoch: 0 });
-    let config = ProducerConfig { identity, linger_ms: 0, ..ProducerConfig::default() };
-    let mut accumulator = accumulator(config, 2);
+    let mut accumulator = accumulator(ProducerConfig { linger_ms: 0, ..ProducerConfig::default() }, 2);
     let mut sequences = Vec::new();
     for round in 0..3 {
         for partition in [0, 1, 1] {
             push(&mut accumulator, T0, &value(partition, "v"));
         }
         for mut batch in accumulator.poll(T0).0 {
-            let header = *RecordBatch::parse(batch.records()).expect("is a batch").header();
-            sequences.push((round, batch.partition().0, header.base_sequence));
+            sequences.push((round, batch.partition().0, sent(&mut accumulator, &mut batch).1));
             accumulator.done(batch, T0, produced(0));
         }
     }
     assert_eq!(sequences, [(0, 0, 0), (0, 1, 0), (1, 0, 1), (1, 1, 2), (2, 0, 2), (2, 1, 4)]);
+}
+
+#[test]
+fn a_partition_that_lost_its_place_begins_again_under_another_producer_id_and_others_go_on() {
+    let mut accumulator = accumulator(ProducerConfig { linger_ms: 0, ..ProducerConfig::default() }, 2);
+    let round = |accumulator: &mut Accumulator, now: u64, lost: &dyn Fn(u32) -> bool| {
+        for partition in [0, 1] {
+            push(accumulator, ms(now), &value(partition, "v"));
+        }
+        let mut numbers = Vec::new();
+        for mut batch in accumulator.poll(ms(now)).0 {
+            numbers.push((batch.partition().0, sent(accumulator, &mut batch)));
+            let error = Error::new(ErrorKind::Failed, "out of order");
+            let lost = lost(batch.partition().0);
+            accumulator.done(batch, ms(now), if lost { Outcome::Renumber(error) } else { produced(0) });
+        }
+        numbers.sort_unstable();
+        numbers
+    };
+    assert_eq!(round(&mut accumulator, 0, &|_| false), [(0, (9, 0)), (1, (9, 0))]);
+    assert_eq!(round(&mut accumulator, 1, &|partition| partition == 1), [(0, (9, 1)), (1, (9, 1))]);
+    assert!(!accumulator.has_producer_id(), "9 was used there: it needs another one");
+    accumulator.adopt(ProducerId(10));
+    // The batch that was refused is the one that goes again, as it was built, with other numbers.
+    assert_eq!(round(&mut accumulator, 1_000, &|_| false), [(0, (9, 2)), (1, (10, 0))]);
+    assert_eq!(round(&mut accumulator, 2_000, &|_| false), [(0, (9, 3)), (1, (10, 1))]);
+}
+
+#[test]
+fn a_batch_that_was_never_sent_leaves_no_gap_and_one_sent_again_keeps_its_numbers() {
+    let config = ProducerConfig { linger_ms: 0, delivery_timeout_ms: 1_000, ..ProducerConfig::default() };
+    let mut accumulator = accumulator(config, 1);
+    push(&mut accumulator, T0, &value(0, "late"));
+    assert!(accumulator.poll(ms(2_000)).0.is_empty(), "it is too late for it");
+    push(&mut accumulator, ms(2_000), &value(0, "a"));
+    let mut batch = accumulator.poll(ms(2_000)).0.pop().expect("due");
+    assert_eq!(sent(&mut accumulator, &mut batch), (9, 0));
+    let first = batch.records();
+    accumulator.done(batch, ms(2_001), retry(true));
+    let mut batch = accumulator.poll(ms(2_001)).0.pop().expect("due");
+    assert_eq!((sent(&mut accumulator, &mut batch), batch.records()), ((9, 0), first));
+}
+
+#[test]
+fn without_acknowledgements_nothing_is_numbered() {
+    for (idempotent, acks) in [(true, Acks::None), (false, Acks::All)] {
+        let config = ProducerConfig { idempotent, acks, linger_ms: 0, ..ProducerConfig::default() };
+        let mut accumulator = accumulator(config, 1);
+        push(&mut accumulator, T0, &value(0, "a"));
+        let mut batch = accumulator.poll(T0).0.pop().expect("due");
+        assert_eq!(sent(&mut accumulator, &mut batch), (-1, -1));
+    }
 }
 
 #[test]

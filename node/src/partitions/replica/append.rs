@@ -11,6 +11,7 @@ use rafka_model::limits::UNCOMMITTED_BATCHES_MAX;
 use rafka_model::{Durability, LeaderEpoch, Monotonic, Offset, RecordBatch, Timestamp};
 use tokio::sync::oneshot;
 
+use super::producers::repeated;
 use super::{Replica, Role, Standing, Uncommitted, Writer};
 use crate::partitions::Inner;
 use crate::partitions::known::Known;
@@ -21,6 +22,8 @@ pub(in crate::partitions) struct Accepted {
     pub(in crate::partitions) base_offset: Offset,
     pub(in crate::partitions) append_time: Option<Timestamp>,
     pub(in crate::partitions) log_start: Offset,
+    /// Its producer sent it before; nothing was appended now.
+    pub(in crate::partitions) repeated: bool,
     /// Tells when it is safe; `None` if it is already, or nobody wants to know.
     pub(in crate::partitions) waiting: Option<Waiting>,
 }
@@ -87,10 +90,25 @@ impl Replica {
             let required = standing.config.min_insync_replicas;
             Failure::new(code, format!("{} needs {required} in-sync replicas for acks=all", known.name(self.at)))
         })?;
+        if let Some(batch) =
+            repeated(&writer.producers, &batches).map_err(|refusal| self.refuse_batch(&known, &refusal))?
+        {
+            let log_start = log.log_start();
+            // As safe as it was asked to be now, which may be more than the first time.
+            let waiting = self.wait(inner, writer, terms, batch.last_offset().plus(1));
+            return Ok(Accepted {
+                base_offset: batch.base_offset,
+                append_time: standing.config.log_append_time.then_some(batch.max_timestamp),
+                log_start,
+                repeated: true,
+                waiting: waiting.map_err(|code| failure_of(code, self, &known, terms.acks))?,
+            });
+        }
         let appended = match write(log, epoch, batches, terms.now) {
             Ok(appended) => appended,
             Err(error) => return Err(self.refuse(inner, writer, &known, error)),
         };
+        appended.iter().for_each(|(appended, _)| writer.producers.record(&appended.header(), terms.now));
         let log_start = log.log_start();
         let (base_offset, append_time) =
             appended.first().map(|(first, _)| (first.base_offset, first.append_time)).unzip();
@@ -103,6 +121,7 @@ impl Replica {
             base_offset: base_offset.unwrap_or(next),
             append_time: append_time.flatten(),
             log_start,
+            repeated: false,
             waiting: waiting.map_err(|code| failure_of(code, self, &known, terms.acks))?,
         })
     }

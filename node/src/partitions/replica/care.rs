@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rafka_broker::replication::Input;
 use rafka_broker::{ErrorCode, Failure};
-use rafka_log::LogError;
+use rafka_log::{LogError, PartitionLog};
 use rafka_model::{Durability, Offset, Timestamp};
 
 use super::{Replica, Role};
@@ -57,6 +57,7 @@ impl Replica {
             inner.note_full(&error);
             tracing::warn!(topic = %self.topic, partition = %self.at.partition, %error, "no checkpoint");
         }
+        self.save_producers(inner, &mut writer, false);
     }
 
     /// Removes what retention allows to remove.
@@ -73,6 +74,7 @@ impl Replica {
                 tracing::warn!(topic = %self.topic, partition = %self.at.partition, %error, "retention failed");
             }
         }
+        self.expire_producers(inner, &mut writer, now);
         drop(writer);
         if start > before {
             inner.cache.drop_below(self.at, start);
@@ -110,13 +112,17 @@ impl Replica {
     /// Ends its service, flushes, and closes the log so that the next start has nothing to repair.
     pub(in crate::partitions) fn close(&self, inner: &Inner) -> Result<(), LogError> {
         let mut writer = self.lock();
-        let Some(mut log) = writer.log.take() else { return Ok(()) };
+        let Some(log) = writer.log.as_mut() else { return Ok(()) };
         let flushed = log.flush();
+        if flushed.is_ok() {
+            self.save_producers(inner, &mut writer, true);
+        }
         if let Ok(flushed) = &flushed {
             self.step(inner, &mut writer, Input::Flushed(*flushed));
         }
         self.end(inner, &mut writer, Role::Stopped, ErrorCode::OutcomeUnknown);
+        let log = writer.log.take();
         drop(writer);
-        flushed.and_then(|_| log.close_clean())
+        flushed.and_then(|_| log.map_or(Ok(()), PartitionLog::close_clean))
     }
 }

@@ -1,0 +1,39 @@
+//! Rules of idempotence by name. A test can switch one off, to see that the simulation notices.
+
+/// A rule without which records would be lost, doubled or swapped, or producers be stuck.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Rule {
+    /// A batch that is in the log is known by its sequence numbers.
+    RepetitionsAreRecognised,
+    /// As many batches are known as a producer may have under way.
+    SeveralBatchesAreKept,
+    /// A batch begins where the one before ended.
+    SequencesFollow,
+    /// 0 follows the largest sequence number.
+    SequencesWrap,
+    /// The first batch of another epoch has sequence number 0.
+    EpochsBeginAtZero,
+    /// What an older epoch sends is refused.
+    OldEpochsAreFenced,
+    /// A snapshot has all batches that are known, not only the last.
+    SnapshotsHoldAllBatches,
+}
+
+/// Which rules hold: all of them, outside tests.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rules {
+    #[cfg(test)]
+    pub(super) broken: Option<Rule>,
+}
+
+impl Rules {
+    #[cfg(test)]
+    pub(super) fn hold(self, rule: Rule) -> bool {
+        self.broken != Some(rule)
+    }
+
+    #[cfg(not(test))]
+    pub(super) fn hold(self, _: Rule) -> bool {
+        true
+    }
+}
