@@ -1,4 +1,5 @@
-//! The partition log: segments of record batches on a disk, sparse indexes, leader epochs, recovery, retention.
+//! The partition log: segments of record batches on a disk, sparse indexes, leader epochs, recovery, retention,
+//! compaction.
 //!
 //! [`PartitionLog`] is the one writer of a partition's directory; [`LogReader`]s read beside it, [`Flush`]es sync beside it.
 //! Nothing here reads a clock or chooses a thread: time is an argument, and what may block for long ([`Flush::run`], cold
@@ -10,10 +11,12 @@
 //!       00000000000000000000.timeindex  time -> offset       }
 //!       leader-epoch-checkpoint         which leader wrote from where
 //!       recovery-point                  from where to scan after a crash
+//!       compaction-point                how far the log is compacted
 //! ```
 
 pub mod atomic_file;
 mod checkpoint;
+mod compaction;
 mod config;
 pub mod disk;
 mod epochs;
@@ -28,8 +31,9 @@ mod segment;
 mod shared;
 mod walk;
 
+pub use compaction::{Compacted, Compaction, CompactionLimits, CompactionReport};
 pub use config::LogConfig;
-pub use error::{AppendError, Corruption, LogError, ReadError, StorageError};
+pub use error::{AppendError, CompactionError, Corruption, LogError, ReadError, StorageError};
 pub use flush::Flush;
 pub use inspect::SegmentBatches;
 pub use partition::{Appended, PartitionLog, Retained};

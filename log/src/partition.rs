@@ -1,5 +1,6 @@
 //! The writer of one partition's log.
 
+mod compaction;
 mod durability;
 mod retention;
 mod truncation;
@@ -59,6 +60,10 @@ pub struct PartitionLog {
     epochs_unsaved: bool,
     /// Files of removed segments, and when to delete them.
     doomed: VecDeque<(Timestamp, PathBuf)>,
+    /// Offset before which the log is compacted; `None` until somebody asks.
+    first_dirty: Option<Offset>,
+    /// Files that compaction replaced since the log was opened.
+    replaced: u64,
 }
 
 /// A batch that has its place in the log.
@@ -141,6 +146,8 @@ impl PartitionLog {
             names_synced: false,
             epochs_unsaved,
             doomed: VecDeque::new(),
+            first_dirty: None,
+            replaced: 0,
         }
     }
 
@@ -271,7 +278,7 @@ impl PartitionLog {
     }
 
     fn is_old(&self, now: Timestamp) -> bool {
-        now.0.saturating_sub(self.created.0) >= i64::try_from(self.config.segment_ms).unwrap_or(i64::MAX)
+        now.0.saturating_sub(self.created.0) >= i64::try_from(self.config.roll_ms()).unwrap_or(i64::MAX)
     }
 
     /// Closes the active segment and begins the next.
