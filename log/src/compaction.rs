@@ -117,6 +117,8 @@ pub struct CompactionReport {
     pub keys: u64,
     /// The map was full: another round will find more.
     pub map_was_full: bool,
+    /// Everything before this offset had been compacted before.
+    pub clean_from: Offset,
     /// Everything before this offset is compacted now.
     pub clean_until: Offset,
 }
@@ -219,6 +221,7 @@ impl Compaction {
             batches_unreadable: filter.batches_unreadable,
             keys: map.len() as u64,
             map_was_full: full_at.is_some(),
+            clean_from: self.first_dirty,
             clean_until: end,
         };
         Ok(Compacted { running: self.running, outputs, first_dirty: end, report })

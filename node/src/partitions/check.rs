@@ -4,6 +4,7 @@ use bytes::Bytes;
 use rafka_broker::{ErrorCode, Failure};
 use rafka_model::{BatchError, RecordBatch, Timestamp, TopicConfig};
 
+use super::compaction::check_keys;
 use super::rewrite::recompress;
 
 /// Splits `records` into batches that obey the topic's rules: checksum verified once, nothing copied unless the topic
@@ -41,6 +42,9 @@ fn check(batch: &RecordBatch, config: &TopicConfig, now: Timestamp, index: usize
     if header.is_transactional() {
         let message = format!("record batch {index} is transactional; transactions are not available in this version");
         return Err(Failure::new(ErrorCode::InvalidRecord, message));
+    }
+    if config.cleanup.compact {
+        check_keys(batch, index)?;
     }
     if config.log_append_time {
         return Ok(());

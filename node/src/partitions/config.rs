@@ -21,6 +21,12 @@ pub struct Config {
     pub fsync_threads: usize,
     /// Threads that open partitions at start.
     pub open_threads: usize,
+    /// Time (ms) between two looks for logs to compact.
+    pub cleaner_check_ms: u64,
+    /// Bytes of memory that compaction uses for keys; a round that meets more keys goes on in the next.
+    pub cleaner_buffer_bytes: usize,
+    /// Bytes a second that compaction reads and writes; 0 is no limit.
+    pub cleaner_bytes_per_second: u64,
 }
 
 impl Default for Config {
@@ -34,6 +40,9 @@ impl Default for Config {
             flushes_per_second: FLUSHES_PER_SECOND_MAX,
             fsync_threads: 2,
             open_threads: 4,
+            cleaner_check_ms: 15_000,
+            cleaner_buffer_bytes: 16 * 1024 * 1024,
+            cleaner_bytes_per_second: 64 * 1024 * 1024,
         }
     }
 }
