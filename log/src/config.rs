@@ -1,13 +1,23 @@
 //! What a log needs to know of its topic.
 
 use rafka_model::limits::{BATCH_BYTES_MAX, INDEX_INTERVAL_BYTES};
-use rafka_model::{StorageEngine, TopicConfig};
+use rafka_model::{CleanupPolicy, StorageEngine, TopicConfig};
 
 /// Configuration of one log: the part of [`TopicConfig`] that concerns storage. Times are milliseconds.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LogConfig {
     /// `storage.engine`; read when the log is opened only.
     pub storage_engine: StorageEngine,
+    /// `cleanup.policy`.
+    pub cleanup: CleanupPolicy,
+    /// `delete.retention.ms`.
+    pub delete_retention_ms: u64,
+    /// `max.compaction.lag.ms`.
+    pub max_compaction_lag_ms: u64,
+    /// `min.cleanable.dirty.ratio`, millionths.
+    pub min_cleanable_dirty_ratio_ppm: u32,
+    /// `min.compaction.lag.ms`.
+    pub min_compaction_lag_ms: u64,
     /// `segment.bytes`.
     pub segment_bytes: u32,
     /// `segment.ms`.
@@ -32,6 +42,11 @@ impl From<&TopicConfig> for LogConfig {
     fn from(topic: &TopicConfig) -> Self {
         Self {
             storage_engine: topic.storage_engine,
+            cleanup: topic.cleanup,
+            delete_retention_ms: topic.delete_retention_ms,
+            max_compaction_lag_ms: topic.max_compaction_lag_ms,
+            min_cleanable_dirty_ratio_ppm: topic.min_cleanable_dirty_ratio_ppm,
+            min_compaction_lag_ms: topic.min_compaction_lag_ms,
             segment_bytes: topic.segment_bytes,
             segment_ms: topic.segment_ms,
             index_interval_bytes: topic.index_interval_bytes,
@@ -41,6 +56,16 @@ impl From<&TopicConfig> for LogConfig {
             max_message_bytes: topic.max_message_bytes,
             log_append_time: topic.log_append_time,
             preallocate: topic.preallocate,
+        }
+    }
+}
+
+impl LogConfig {
+    /// Age (ms) at which a segment is closed: what must be compacted by some time must be in a closed one by then.
+    pub(crate) fn roll_ms(&self) -> u64 {
+        match self.cleanup.compact {
+            true => self.segment_ms.min(self.max_compaction_lag_ms),
+            false => self.segment_ms,
         }
     }
 }

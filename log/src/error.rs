@@ -134,3 +134,20 @@ pub enum ReadError {
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
+
+/// Why a compaction did not succeed. Nothing has changed.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum CompactionError {
+    /// The caller wanted no more.
+    #[error("compaction was stopped")]
+    Stopped,
+    /// Segments were removed meanwhile, or cannot be rewritten as they are. Try again with a new plan.
+    #[error("segments changed while they were compacted")]
+    Overtaken,
+    /// A segment is damaged, or the disk failed.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A new file could not be written.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}

@@ -56,8 +56,10 @@ impl Flush {
         }
         let mut state = shared.flush.lock();
         state.dir_synced = state.dir_synced.max(self.dir_changes);
-        // What was truncated meanwhile was not this that was synced.
-        if state.truncations == self.truncations && self.point.offset >= state.flushed.offset {
+        // What was truncated meanwhile was not this that was synced. A point never goes back to an earlier segment:
+        // compaction may have rewritten that one.
+        let reached = (state.flushed.offset, state.flushed.segment);
+        if state.truncations == self.truncations && (self.point.offset, self.point.segment) >= reached {
             state.flushed = self.point;
             state.flushed_bytes = state.flushed_bytes.max(self.bytes);
             state.running_since = None;

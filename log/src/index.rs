@@ -94,17 +94,23 @@ impl Index {
     /// Of a segment to which more is appended; its files hold `saved` entries.
     pub(crate) fn active(dir: &Path, base: Offset, saved: u32) -> Self {
         let health = if saved == 0 { Health::Good } else { Health::Unknown };
-        Self::new(dir, base, State { health, sealed: false, saved, first_recent: saved, recent: Vec::new() })
+        Self::new(dir, base, "", State { health, sealed: false, saved, first_recent: saved, recent: Vec::new() })
+    }
+
+    /// Of a segment that is being written to take others' place; its files' names end in `ending`.
+    pub(crate) fn aside(dir: &Path, base: Offset, ending: &str) -> Self {
+        let health = Health::Good;
+        Self::new(dir, base, ending, State { health, sealed: false, saved: 0, first_recent: 0, recent: Vec::new() })
     }
 
     /// Of a closed segment.
     pub(crate) fn sealed(dir: &Path, base: Offset) -> Self {
         let health = Health::Unknown;
-        Self::new(dir, base, State { health, sealed: true, saved: 0, first_recent: 0, recent: Vec::new() })
+        Self::new(dir, base, "", State { health, sealed: true, saved: 0, first_recent: 0, recent: Vec::new() })
     }
 
-    fn new(dir: &Path, base: Offset, state: State) -> Self {
-        let name = |ending: &str| dir.join(format!("{:020}.{ending}", base.0));
+    fn new(dir: &Path, base: Offset, behind: &str, state: State) -> Self {
+        let name = |ending: &str| dir.join(format!("{:020}.{ending}{behind}", base.0));
         Self { base, offsets: name("index"), times: name("timeindex"), state: Mutex::new(state) }
     }
 

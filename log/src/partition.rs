@@ -1,5 +1,6 @@
 //! The writer of one partition's log.
 
+mod compaction;
 mod durability;
 mod retention;
 mod truncation;
@@ -62,6 +63,10 @@ pub struct PartitionLog {
     doomed: VecDeque<(Timestamp, PathBuf)>,
     /// What is known of producers, in files.
     pub(crate) producers: Snapshots,
+    /// Offset before which the log is compacted; `None` until somebody asks.
+    first_dirty: Option<Offset>,
+    /// Files that compaction replaced since the log was opened.
+    replaced: u64,
 }
 
 /// A batch that has its place in the log.
@@ -151,6 +156,8 @@ impl PartitionLog {
             epochs_unsaved,
             doomed: VecDeque::new(),
             producers: Snapshots::default(),
+            first_dirty: None,
+            replaced: 0,
         }
     }
 
@@ -282,7 +289,7 @@ impl PartitionLog {
     }
 
     fn is_old(&self, now: Timestamp) -> bool {
-        now.0.saturating_sub(self.created.0) >= i64::try_from(self.config.segment_ms).unwrap_or(i64::MAX)
+        now.0.saturating_sub(self.created.0) >= i64::try_from(self.config.roll_ms()).unwrap_or(i64::MAX)
     }
 
     /// Closes the active segment and begins the next.

@@ -32,13 +32,36 @@ impl LogReader {
 
     /// Whole batches from the one that holds `from`, up to `max_bytes` bytes, all of them before `below` (the high
     /// watermark, or the log's end for a replica). A first batch larger than `max_bytes` is returned nevertheless
-    /// if `at_least_one`. Empty at the end. May return less than is there: never beyond one segment.
+    /// if `at_least_one`. Empty at the end. May return less than is there: never beyond one segment, except that with
+    /// `at_least_one` batches without records, which compaction leaves, do not come alone if more follows.
     ///
     /// # Errors
     /// [`ReadError::OutOfRange`] before the log's start or behind its end; [`ReadError::Corrupt`] when the batch at
     /// `from` is damaged (batches in front of a damaged one are returned without it).
     pub fn read(&self, from: Offset, below: Offset, max_bytes: u32, at_least_one: bool) -> Result<Bytes, ReadError> {
-        self.attempt(|| self.try_read(from, below, max_bytes.min(READ_BYTES_MAX) as usize, at_least_one))
+        let max_bytes = max_bytes.min(READ_BYTES_MAX) as usize;
+        let read = self.attempt(|| self.try_read(from, below, max_bytes, at_least_one))?;
+        if at_least_one && is_without_records(&read) {
+            return Ok(self.read_on(read, below, max_bytes));
+        }
+        Ok(read)
+    }
+
+    /// Adds batches to `read`, which compaction emptied all, until one holds a record: consumers that see none take
+    /// it for a batch that was too large, or for the end.
+    fn read_on(&self, mut read: Bytes, below: Offset, max_bytes: usize) -> Bytes {
+        while read.len() < READ_BYTES_MAX as usize && is_without_records(&read) {
+            let Some(next) = last_header(&read).map(|last| last.next_offset()).filter(|next| *next < below) else {
+                break;
+            };
+            let room = max_bytes.saturating_sub(read.len());
+            match self.attempt(|| self.try_read(next, below, room, true)) {
+                Ok(more) if !more.is_empty() => read = [read, more].concat().into(),
+                // What was read is good; the next read begins at the trouble.
+                _ => break,
+            }
+        }
+        read
     }
 
     /// The first record before `below` whose timestamp is `time` or later, and its timestamp. `None` if all are older.
@@ -292,6 +315,7 @@ impl LogReader {
             if header.base_offset < start && header.next_offset() > start {
                 first = self.newest_of(&mut walk, place, &header)?;
             } else if header.base_offset >= start
+                && header.record_count > 0
                 && best.is_none_or(|(_, best)| header.max_timestamp > best.max_timestamp)
             {
                 best = Some((place, header));
@@ -360,4 +384,21 @@ struct Limits {
 
 fn next(place: Place, header: &BatchHeader) -> Place {
     Place { position: place.position + header.total_bytes() as u64, base: header.next_offset(), ..place }
+}
+
+/// Are there batches, and all of them empty?
+fn is_without_records(batches: &[u8]) -> bool {
+    !batches.is_empty() && headers(batches).all(|header| header.record_count == 0)
+}
+
+fn last_header(batches: &[u8]) -> Option<BatchHeader> {
+    headers(batches).last()
+}
+
+fn headers(mut batches: &[u8]) -> impl Iterator<Item = BatchHeader> {
+    std::iter::from_fn(move || {
+        let header = BatchHeader::parse(batches).ok()?;
+        batches = batches.get(header.total_bytes()..)?;
+        Some(header)
+    })
 }

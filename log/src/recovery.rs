@@ -25,7 +25,7 @@ use crate::epochs::EpochCache;
 use crate::error::{Corruption, LogError, StorageError};
 use crate::index::{Entry, NO_TIMESTAMP};
 use crate::partition::{Active, PartitionLog};
-use crate::segment::{REMOVED, Segment};
+use crate::segment::{CLEANED, REMOVED, Segment};
 use crate::shared::Shared;
 use scan::Scan;
 
@@ -261,7 +261,7 @@ impl Opener<'_> {
     /// Base offsets of the segments in the directory, ascending. Makes the directory if there is none; removes what
     /// an interrupted change left.
     fn survey(&self) -> Result<Vec<Offset>, LogError> {
-        let names = match self.disk.list(self.dir) {
+        let mut names = match self.disk.list(self.dir) {
             Ok(names) => names,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.disk.create_dir_all(self.dir).map_err(|error| self.failed("create", self.dir, &error))?;
@@ -269,6 +269,9 @@ impl Opener<'_> {
             }
             Err(error) => return Err(self.failed("list", self.dir, &error)),
         };
+        if self.finish_swaps(&names)? {
+            names = self.disk.list(self.dir).map_err(|error| self.failed("list", self.dir, &error))?;
+        }
         let mut bases: Vec<Offset> = names.iter().filter_map(|name| Segment::parse_name(name)).collect();
         bases.sort_unstable();
         for name in &names {
@@ -276,12 +279,34 @@ impl Opener<'_> {
                 Segment::parse_name(&format!("{base}.log")).is_some_and(|base| bases.binary_search(&base).is_err())
             };
             let index = name.strip_suffix(".index").or_else(|| name.strip_suffix(".timeindex"));
-            if name.ends_with(REMOVED) || name.ends_with(UNFINISHED) || index.is_some_and(orphan) {
+            if name.ends_with(REMOVED)
+                || name.ends_with(CLEANED)
+                || name.ends_with(UNFINISHED)
+                || index.is_some_and(orphan)
+            {
                 let path = self.dir.join(name);
                 self.disk.remove(&path).map_err(|error| self.failed("remove", &path, &error))?;
             }
         }
         Ok(bases)
+    }
+
+    /// Gives compacted files the place of the segments they were made of, as had been decided; true if there were any.
+    fn finish_swaps(&self, names: &[String]) -> Result<bool, LogError> {
+        let mut any = false;
+        for name in names {
+            let Some((base, end)) = Segment::parse_swap_name(name) else { continue };
+            let old = names.iter().filter_map(|name| Segment::parse_name(name));
+            old.filter(|old| (base..end).contains(old)).try_for_each(|old| self.remove_segment(old))?;
+            let from = self.dir.join(name);
+            let renamed = self.disk.rename(&from, &self.dir.join(Segment::file_name(base)));
+            renamed.map_err(|error| self.failed("rename", &from, &error))?;
+            any = true;
+        }
+        if any {
+            self.sync_dir()?;
+        }
+        Ok(any)
     }
 
     /// From where to scan, and whether what is bad may be dropped.

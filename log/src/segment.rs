@@ -13,6 +13,12 @@ use crate::index::Index;
 /// Ending of a removed segment's file, until it is deleted.
 pub(crate) const REMOVED: &str = ".deleted";
 
+/// Ending of a file that compaction is writing; worth nothing after a crash.
+pub(crate) const CLEANED: &str = ".cleaned";
+
+/// Ending of a file that takes the place of segments, now or at the next start.
+pub(crate) const SWAP: &str = ".swap";
+
 /// Largest timestamp not looked up yet.
 const UNKNOWN: i64 = i64::MAX;
 
@@ -40,6 +46,18 @@ impl Segment {
         let digits = name.strip_suffix(".log")?;
         let whole = digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit());
         whole.then(|| digits.parse().ok().map(Offset)).flatten()
+    }
+
+    /// Name of a file that is to take the place of the segments from `base` up to, not with, `end`.
+    pub(crate) fn swap_name(base: Offset, end: Offset) -> String {
+        format!("{:020}-{:020}{SWAP}", base.0, end.0)
+    }
+
+    /// The offsets in the name of such a file.
+    pub(crate) fn parse_swap_name(name: &str) -> Option<(Offset, Offset)> {
+        let (base, end) = name.strip_suffix(SWAP)?.split_once('-')?;
+        let offset = |digits: &str| Self::parse_name(&format!("{digits}.log"));
+        Some((offset(base)?, offset(end)?))
     }
 
     pub(crate) fn new_active(
@@ -135,5 +153,8 @@ mod tests {
         for other in ["42.log", "00000000000000000042.index", "+0000000000000000042.log", "99999999999999999999.log"] {
             assert_eq!(Segment::parse_name(other), None, "{other}");
         }
+        let swap = Segment::swap_name(Offset(3), Offset(i64::MAX));
+        assert_eq!(Segment::parse_swap_name(&swap), Some((Offset(3), Offset(i64::MAX))));
+        assert_eq!(Segment::parse_swap_name("00000000000000000003.swap"), None);
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) appended_bytes: AtomicU64,
     /// Counts changes of names in the directory.
     pub(crate) dir_changes: AtomicU64,
+    /// A compaction of this log is planned, running or waiting to be applied.
+    pub(crate) compacting: AtomicBool,
     handles: Mutex<VecDeque<Arc<Segment>>>,
     /// Where the last few reads ended, newest last: sequential readers need no index.
     cursors: Mutex<VecDeque<Cursor>>,
@@ -113,6 +115,7 @@ impl Shared {
             poisoned: AtomicBool::new(false),
             appended_bytes: AtomicU64::new(0),
             dir_changes: AtomicU64::new(1),
+            compacting: AtomicBool::new(false),
             handles: Mutex::default(),
             cursors: Mutex::default(),
         }
@@ -195,6 +198,22 @@ impl Shared {
     pub(crate) fn forget_file(&self, segment: &Arc<Segment>) {
         self.handles.lock().retain(|kept| !Arc::ptr_eq(kept, segment));
         segment.file().lock().take();
+    }
+
+    /// Keeps the file of a segment open as long as anybody holds the segment: its name is about to mean another.
+    pub(crate) fn pin(&self, segment: &Arc<Segment>) -> Result<(), StorageError> {
+        self.handles.lock().retain(|kept| !Arc::ptr_eq(kept, segment));
+        let mut slot = segment.file().lock();
+        if slot.is_none() {
+            let opened = self.disk.open(&segment.path);
+            *slot = Some(opened.map_err(|error| StorageError::new("open", &segment.path, &error))?);
+        }
+        Ok(())
+    }
+
+    /// Forgets where reads ended.
+    pub(crate) fn forget_cursors(&self) {
+        self.cursors.lock().clear();
     }
 
     /// The place of the batch that begins at `offset`, if it is known without looking. Still to be verified.

@@ -23,6 +23,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// `true` or `false`.
     Boolean,
+    /// A number from 0 to 1, both included.
+    Ratio,
 }
 
 /// One key of the table.
@@ -47,14 +49,20 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "cleanup.policy",
         default: "delete",
-        kind: Kind::Choice(&["delete"]),
-        doc: "What happens to old segments: `delete` removes them by `retention.ms` and `retention.bytes`.",
+        kind: Kind::Choice(&["delete", "compact", "compact,delete", "delete,compact"]),
+        doc: "What happens to old segments: `delete` removes them by `retention.ms` and `retention.bytes`; `compact` keeps the newest record of each key.",
     },
     Key {
         name: "compression.type",
         default: "producer",
         kind: Kind::Choice(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
         doc: "Codec of stored batches; `producer` keeps what the producer chose and touches nothing.",
+    },
+    Key {
+        name: "delete.retention.ms",
+        default: "86400000",
+        kind: integer(0, i64::MAX),
+        doc: "Time (ms) that compaction keeps a tombstone after it has removed what the tombstone deletes.",
     },
     Key {
         name: "durability",
@@ -87,6 +95,12 @@ pub const KEYS: &[Key] = &[
         doc: "Bytes of log between two entries of the offset and time indexes.",
     },
     Key {
+        name: "max.compaction.lag.ms",
+        default: "9223372036854775807",
+        kind: integer(1, i64::MAX),
+        doc: "Time (ms) after which a record must be compacted, however little else is dirty.",
+    },
+    Key {
         name: "max.message.bytes",
         default: "1048588",
         kind: integer(0, BATCH_BYTES_MAX as i64),
@@ -109,6 +123,18 @@ pub const KEYS: &[Key] = &[
         default: "CreateTime",
         kind: Kind::Choice(&["CreateTime", "LogAppendTime"]),
         doc: "Whose clock stamps records: the producer's or the broker's.",
+    },
+    Key {
+        name: "min.cleanable.dirty.ratio",
+        default: "0.5",
+        kind: Kind::Ratio,
+        doc: "Share of a log's closed segments that is not compacted yet, above which a round begins.",
+    },
+    Key {
+        name: "min.compaction.lag.ms",
+        default: "0",
+        kind: integer(0, i64::MAX),
+        doc: "Time (ms) that a record stays as it is before compaction may remove it.",
     },
     Key {
         name: "min.insync.replicas",
@@ -174,11 +200,24 @@ pub enum StorageEngine {
     Memory,
 }
 
+/// What happens to old segments (`cleanup.policy`); at least one is set.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct CleanupPolicy {
+    /// They are removed by age and size.
+    pub delete: bool,
+    /// They keep the newest record of each key.
+    pub compact: bool,
+}
+
 /// A topic's configuration with every key resolved and typed. Times are milliseconds; `None` is "no limit".
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TopicConfig {
+    /// `cleanup.policy`.
+    pub cleanup: CleanupPolicy,
     /// `compression.type`; `None` keeps the producer's choice.
     pub compression: Option<Compression>,
+    /// `delete.retention.ms`.
+    pub delete_retention_ms: u64,
     /// `durability`.
     pub durability: Durability,
     /// `file.delete.delay.ms`.
@@ -189,6 +228,8 @@ pub struct TopicConfig {
     pub flush_ms: u64,
     /// `index.interval.bytes`.
     pub index_interval_bytes: u32,
+    /// `max.compaction.lag.ms`.
+    pub max_compaction_lag_ms: u64,
     /// `max.message.bytes`.
     pub max_message_bytes: u32,
     /// `message.timestamp.after.max.ms`.
@@ -197,6 +238,10 @@ pub struct TopicConfig {
     pub timestamp_before_max_ms: u64,
     /// `message.timestamp.type` is `LogAppendTime`.
     pub log_append_time: bool,
+    /// `min.cleanable.dirty.ratio`, millionths.
+    pub min_cleanable_dirty_ratio_ppm: u32,
+    /// `min.compaction.lag.ms`.
+    pub min_compaction_lag_ms: u64,
     /// `min.insync.replicas`.
     pub min_insync_replicas: u32,
     /// `preallocate`.
@@ -249,6 +294,7 @@ impl fmt::Display for Kind {
             Self::Integer { min, max } => write!(f, "an integer from {min} to {max}"),
             Self::Choice(words) => write!(f, "one of {}", words.join(", ")),
             Self::Boolean => f.write_str("true or false"),
+            Self::Ratio => f.write_str("a number from 0 to 1"),
         }
     }
 }
@@ -275,6 +321,7 @@ impl Key {
                 Kind::Integer { min, max } => value.parse::<i64>().is_ok_and(|v| (min..=max).contains(&v)),
                 Kind::Choice(words) => words.contains(&value),
                 Kind::Boolean => matches!(value, "true" | "false"),
+                Kind::Ratio => ratio_ppm(value).is_some(),
             };
         if legal {
             return Ok(());
@@ -285,6 +332,13 @@ impl Key {
             expected: format!("expected {}", self.kind),
         })
     }
+}
+
+/// A number from 0 to 1 in millionths.
+fn ratio_ppm(text: &str) -> Option<u32> {
+    let ratio = text.parse::<f64>().ok().filter(|ratio| (0.0..=1.0).contains(ratio))?;
+    // At most a million.
+    Some((ratio * 1e6).round() as u32)
 }
 
 /// The candidate closest to `given`, if it is close enough to be a slip of the finger.
@@ -335,20 +389,26 @@ impl TopicConfig {
         let unsigned = |name: &str| number(name).unsigned_abs();
         let small = |name: &str| u32::try_from(number(name)).unwrap_or(u32::MAX);
         let limit = |name: &str| u64::try_from(number(name)).ok();
+        let policy = text("cleanup.policy");
         Ok(Self {
+            cleanup: CleanupPolicy { delete: policy.contains("delete"), compact: policy.contains("compact") },
             compression: match text("compression.type") {
                 "producer" => None,
                 name => Some(Compression::from_name(name).unwrap_or(Compression::None)),
             },
+            delete_retention_ms: unsigned("delete.retention.ms"),
             durability: if text("durability") == "fsync" { Durability::Fsync } else { Durability::Replicated },
             file_delete_delay_ms: unsigned("file.delete.delay.ms"),
             flush_messages: unsigned("flush.messages"),
             flush_ms: unsigned("flush.ms"),
             index_interval_bytes: small("index.interval.bytes"),
+            max_compaction_lag_ms: unsigned("max.compaction.lag.ms"),
             max_message_bytes: small("max.message.bytes"),
             timestamp_after_max_ms: unsigned("message.timestamp.after.max.ms"),
             timestamp_before_max_ms: unsigned("message.timestamp.before.max.ms"),
             log_append_time: text("message.timestamp.type") == "LogAppendTime",
+            min_cleanable_dirty_ratio_ppm: ratio_ppm(text("min.cleanable.dirty.ratio")).unwrap_or_default(),
+            min_compaction_lag_ms: unsigned("min.compaction.lag.ms"),
             min_insync_replicas: small("min.insync.replicas"),
             preallocate: text("preallocate") == "true",
             retention_bytes: limit("retention.bytes"),
@@ -404,6 +464,18 @@ mod tests {
             error.to_string(),
             "invalid value \"12\" for segment.bytes: expected an integer from 1024 to 2147483647"
         );
-        assert!(set("cleanup.policy", "compact").is_err(), "refused until compaction exists, not accepted and ignored");
+    }
+
+    #[test]
+    fn compaction_is_set_by_policy_ratio_and_lags() {
+        let policy = |text| set("cleanup.policy", text).expect("legal").cleanup;
+        assert_eq!(policy("compact"), CleanupPolicy { delete: false, compact: true });
+        assert_eq!(policy("delete"), TopicConfig::default().cleanup);
+        assert_eq!(policy("compact,delete"), policy("delete,compact"));
+        let ratio =
+            |text| set("min.cleanable.dirty.ratio", text).map(|config| config.min_cleanable_dirty_ratio_ppm).ok();
+        assert_eq!((ratio("0"), ratio("0.01"), ratio("1")), (Some(0), Some(10_000), Some(1_000_000)));
+        assert_eq!((ratio("1.1"), ratio("-0.1"), ratio("NaN"), ratio("half")), (None, None, None, None));
+        assert_eq!(TopicConfig::default().min_cleanable_dirty_ratio_ppm, 500_000);
     }
 }

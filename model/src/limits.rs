@@ -78,6 +78,16 @@ pub const PRODUCER_SNAPSHOT_ENTRY_BYTES_MAX: usize = 192;
 pub const PRODUCER_SNAPSHOT_BYTES_MAX: usize = 64 + PRODUCERS_MAX * PRODUCER_SNAPSHOT_ENTRY_BYTES_MAX;
 /// Batches behind the latest snapshot at which a checkpoint takes another: a restart reads the headers of about so many.
 pub const PRODUCER_SNAPSHOT_BATCHES: u64 = 256;
+/// Smallest memory that a compaction may be given for its map of keys.
+pub const COMPACTION_BUFFER_BYTES_MIN: usize = 64 * KIB;
+/// Largest memory of the same.
+pub const COMPACTION_BUFFER_BYTES_MAX: usize = 4096 * MIB;
+/// Segments that compaction merges into one.
+pub const COMPACTION_MERGED_MAX: usize = 64;
+/// Producers whose last batch one compaction round looks for; of more, every batch counts as the last.
+pub const COMPACTION_PRODUCERS_MAX: usize = 100_000;
+/// Transactions that one compaction round keeps account of; the round ends where there are more.
+pub const COMPACTION_TRANSACTIONS_MAX: usize = 100_000;
 
 // Wire ------------------------------------------------------------------------------------------
 

@@ -5,12 +5,13 @@
 //! fetch   ─▶ cache, else log off the async threads ─▶ too little: parked until the high watermark moves
 //! ```
 //! Appends happen on the caller's thread; only syncs, cold reads and large requests change threads. Beside the callers
-//! work: the *flusher* (syncs), the *housekeeper* (recovery points, retention, deletions), and whoever calls
+//! work: the *flusher* (syncs), the *housekeeper* (recovery points, retention, deletions), the *cleaner* (compaction), and whoever calls
 //! [`Partitions::reconcile`] with new metadata.
 
 mod batch_cache;
 mod check;
 mod clock;
+mod compaction;
 mod config;
 mod fetch;
 mod flusher;
@@ -54,6 +55,7 @@ pub use shutdown::ShutdownError;
 pub use stats::{PartitionStats, Stats, Totals};
 
 use batch_cache::BatchCache;
+use compaction::Cleaner;
 use flusher::Flusher;
 use keeper::Keeper;
 use known::Known;
@@ -105,6 +107,7 @@ struct Inner {
     uncommitted_bytes: AtomicUsize,
     flusher: Flusher,
     keeper: Keeper,
+    cleaner: Cleaner,
     counters: Counters,
     /// Reads that may block, at once.
     cold: Semaphore,
@@ -139,6 +142,7 @@ impl Partitions {
             uncommitted_bytes: AtomicUsize::new(0),
             flusher: Flusher::default(),
             keeper: Keeper::default(),
+            cleaner: Cleaner::default(),
             counters: Counters::default(),
             cold: Semaphore::new(COLD_READS_MAX),
             waiters: AtomicU64::new(0),

@@ -67,7 +67,7 @@ impl PartitionLog {
     }
 
     /// Takes the present state into the checkpoint; false if it is there already.
-    fn update_checkpoint(&mut self) -> Result<bool, LogError> {
+    pub(super) fn update_checkpoint(&mut self) -> Result<bool, LogError> {
         // A checkpoint vouches for the epochs of what lies before it.
         self.save_epochs()?;
         let shared = &self.shared;

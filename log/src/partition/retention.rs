@@ -22,7 +22,7 @@ impl PartitionLog {
     /// Removes segments, oldest first: those before the log's start, those whose newest record is older than
     /// `retention.ms`, and those without which the log still has `retention.bytes`. Never what lies at or behind
     /// `high_watermark`. Also closes a segment that is older than `segment.ms`, and deletes the files of segments
-    /// removed `file.delete.delay.ms` ago.
+    /// removed `file.delete.delay.ms` ago. Without `delete` in `cleanup.policy`, what lies before the log's start goes only.
     ///
     /// # Errors
     /// [`LogError::Storage`]; call it again later.
@@ -68,9 +68,11 @@ impl PartitionLog {
                 let newest = self.shared.max_timestamp(segment)?.filter(|max| *max >= 0);
                 Ok::<_, LogError>(newest.is_some_and(|max| max.saturating_add_unsigned(ms) < now.0))
             };
-            let superfluous =
-                next.is_some() && self.config.retention_bytes.is_some_and(|limit| left.saturating_sub(bytes) >= limit);
-            let expired = self.config.retention_ms.map(older_than).transpose()?.unwrap_or(false);
+            let policy = self.config.cleanup.delete;
+            let superfluous = policy
+                && next.is_some()
+                && self.config.retention_bytes.is_some_and(|limit| left.saturating_sub(bytes) >= limit);
+            let expired = self.config.retention_ms.filter(|_| policy).map(older_than).transpose()?.unwrap_or(false);
             if end > start && !superfluous && !expired {
                 return Ok(i);
             }

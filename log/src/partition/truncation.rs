@@ -73,6 +73,7 @@ impl PartitionLog {
 
     /// Lowers what the recovery point claims, before anything it vouches for is changed.
     fn take_back(&mut self, point: Point, restart: bool) -> Result<(), LogError> {
+        self.lower_first_dirty(point.offset, restart)?;
         let lower = |claimed: Point| if restart || claimed.offset > point.offset { point } else { claimed };
         self.checkpoint.log_start = if restart { point.offset } else { self.log_start() };
         self.checkpoint.restarting = restart;

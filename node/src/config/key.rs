@@ -36,6 +36,8 @@ pub enum Kind {
     },
     /// `true` or `false`.
     Boolean,
+    /// A number from 0 to 1, both included.
+    Ratio,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A text with a form of its own, described by this.
@@ -142,6 +144,10 @@ impl Key {
                 "true" | "false" => Ok(text.to_owned()),
                 _ => Err(expected()),
             },
+            Kind::Ratio => match text.parse::<f64>() {
+                Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(text.to_owned()),
+                _ => Err(expected()),
+            },
             Kind::Choice(words) if words.contains(&text) => Ok(text.to_owned()),
             Kind::Choice(words) => Err(match rafka_model::config::nearest(text, words.iter().copied()) {
                 Some(word) => format!("{}; did you mean {word:?}?", expected()),
@@ -190,6 +196,7 @@ impl std::fmt::Display for Kind {
                 }
             }
             Self::Boolean => f.write_str("true or false"),
+            Self::Ratio => f.write_str("a number from 0 to 1"),
             Self::Choice(words) => write!(f, "one of {}", words.join(", ")),
             Self::Text(what) => f.write_str(what),
             Self::Secret => f.write_str("a secret text"),

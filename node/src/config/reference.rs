@@ -37,7 +37,7 @@ fn assignment(key: &Key) -> String {
             format!("  {}: [{}]\n", key.name, texts.join(", "))
         }
         (_, Some(Value::One(text))) => match key.kind {
-            Kind::Integer { .. } | Kind::Boolean => format!("  {}: {text}\n", key.name),
+            Kind::Integer { .. } | Kind::Boolean | Kind::Ratio => format!("  {}: {text}\n", key.name),
             _ => format!("  {}: {}\n", key.name, quoted(&text)),
         },
         (_, None) => format!("  # {}:\n", key.name),

@@ -7,7 +7,8 @@ use std::sync::LazyLock;
 use rafka_broker::metadata::Role;
 use rafka_model::ClusterId;
 use rafka_model::limits::{
-    FLUSH_DIRTY_BYTES_MAX, FLUSH_DIRTY_MS_MAX, METRIC_PARTITIONS_MAX, NODES_MAX, OPS_CONNECTIONS_MAX,
+    COMPACTION_BUFFER_BYTES_MAX, COMPACTION_BUFFER_BYTES_MIN, FLUSH_DIRTY_BYTES_MAX, FLUSH_DIRTY_MS_MAX,
+    METRIC_PARTITIONS_MAX, NODES_MAX, OPS_CONNECTIONS_MAX,
 };
 use rafka_protocols::address::{AdvertisedAddress, BootstrapAddress, ListenAddress};
 
@@ -138,6 +139,12 @@ section! {
         open_threads: usize, count(1, 64), is("4"), "";
         /// Silence after which a partition forgets a producer id, and with it what it would know a repetition by.
         producer_id_expiration_ms: u64, milliseconds(1, i64::MAX), is("86400000"), "";
+        /// Time between two looks for logs to compact.
+        cleaner_check_ms: u64, milliseconds(1, i64::MAX), is("15000"), "";
+        /// Memory that compaction uses for keys, 24 bytes each; a round that meets more of them goes on in the next.
+        cleaner_buffer_bytes: usize, Kind::Integer { min: COMPACTION_BUFFER_BYTES_MIN as i64, max: COMPACTION_BUFFER_BYTES_MAX as i64, unit: Unit::Bytes }, is("16777216"), "";
+        /// Bytes a second that compaction reads and writes; 0 is no limit.
+        cleaner_bytes_per_second: u64, bytes(0), is("67108864"), "";
     }
 }
 

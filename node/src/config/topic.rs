@@ -36,6 +36,7 @@ static TABLE: LazyLock<Vec<Key>> = LazyLock::new(|| {
             TopicKind::Integer { min, max } => Kind::Integer { min, max, unit: unit(key.name) },
             TopicKind::Choice(words) => Kind::Choice(words),
             TopicKind::Boolean => Kind::Boolean,
+            TopicKind::Ratio => Kind::Ratio,
         },
         preset: Preset::Is(Cow::Borrowed(key.default)),
         flag: "",

@@ -38,6 +38,22 @@ pub struct Sample {
     pub fetches_parked: u64,
     /// Reads that had to go to the disk since the start.
     pub disk_reads: u64,
+    /// Compaction rounds since the start.
+    pub compactions: u64,
+    /// Compaction rounds that failed since the start.
+    pub compactions_failed: u64,
+    /// Bytes that compaction read since the start.
+    pub compaction_read_bytes: u64,
+    /// Bytes that compaction wrote since the start.
+    pub compaction_written_bytes: u64,
+    /// Records that compaction removed since the start.
+    pub compacted_records: u64,
+    /// Time (ms) that the last compaction round took.
+    pub compaction_last_ms: u64,
+    /// Share (millionths) of the bytes that the last compaction round kept.
+    pub compaction_kept_ppm: u64,
+    /// Dirty share (millionths) of the dirtiest log that was due at the last look.
+    pub compaction_dirty_ppm: u64,
     /// Appends are refused because the disk is full.
     pub disk_full: bool,
     /// Log directories that failed and are out of service.

@@ -27,6 +27,11 @@ const GAUGES: &[Row<Sample>] = &[
     ("rafka_controller_active", "1 on the active controller", |s| s.is_controller.into()),
     ("rafka_metadata_index", "Last applied entry of the metadata log", |s| s.metadata_index),
     ("rafka_log_bytes", "Bytes of all logs on this node", |s| s.log_bytes),
+    ("rafka_compaction_last_ms", "Time that the last compaction round took, in milliseconds", |s| s.compaction_last_ms),
+    ("rafka_compaction_kept_ppm", "Bytes that the last compaction round kept, of a million", |s| s.compaction_kept_ppm),
+    ("rafka_compaction_dirty_ppm", "Dirty bytes, of a million, of the dirtiest log that was due for compaction", |s| {
+        s.compaction_dirty_ppm
+    }),
     ("rafka_disk_full", "1 while appends are refused because the disk is full", |s| s.disk_full.into()),
     ("rafka_disks_failed", "Log directories out of service", |s| s.disks_failed),
     ("rafka_disk_free_bytes", "Free bytes of the data directory's file system", |s| s.disk_free_bytes),
@@ -59,6 +64,11 @@ const COUNTERS: &[Row<Sample>] = &[
     ("rafka_fetched_bytes", "Bytes of records given to fetches", |s| s.fetched_bytes),
     ("rafka_fetches_parked", "Fetches that found too little and waited for more", |s| s.fetches_parked),
     ("rafka_disk_reads", "Reads of logs that went to the disk", |s| s.disk_reads),
+    ("rafka_compactions", "Compaction rounds", |s| s.compactions),
+    ("rafka_compactions_failed", "Compaction rounds that failed and changed nothing", |s| s.compactions_failed),
+    ("rafka_compaction_read_bytes", "Bytes that compaction read", |s| s.compaction_read_bytes),
+    ("rafka_compaction_written_bytes", "Bytes that compaction wrote", |s| s.compaction_written_bytes),
+    ("rafka_compacted_records", "Records that compaction removed", |s| s.compacted_records),
     ("rafka_cache_hits", "Reads that the cache answered", |s| s.cache.hits),
     ("rafka_cache_misses", "Reads that the cache did not answer", |s| s.cache.misses),
     ("rafka_cache_insertions", "Batches taken into the cache", |s| s.cache.insertions),

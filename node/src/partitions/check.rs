@@ -4,6 +4,7 @@ use bytes::Bytes;
 use rafka_broker::{ErrorCode, Failure};
 use rafka_model::{BatchError, BatchHeader, ProducerId, RecordBatch, Timestamp, TopicConfig};
 
+use super::compaction::check_keys;
 use super::rewrite::recompress;
 
 /// Splits `records` into batches that obey the topic's rules: checksum verified once, nothing copied unless the topic
@@ -48,6 +49,9 @@ fn check(batch: &RecordBatch, config: &TopicConfig, now: Timestamp, index: usize
         return Err(Failure::new(ErrorCode::InvalidRecord, message));
     }
     check_producer(header, index)?;
+    if config.cleanup.compact {
+        check_keys(batch, index)?;
+    }
     if config.log_append_time {
         return Ok(());
     }

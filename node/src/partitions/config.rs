@@ -23,6 +23,12 @@ pub struct Config {
     pub open_threads: usize,
     /// Silence (ms) after which a producer id is forgotten (`producer.id.expiration.ms`).
     pub producer_id_expiration_ms: u64,
+    /// Time (ms) between two looks for logs to compact.
+    pub cleaner_check_ms: u64,
+    /// Bytes of memory that compaction uses for keys; a round that meets more keys goes on in the next.
+    pub cleaner_buffer_bytes: usize,
+    /// Bytes a second that compaction reads and writes; 0 is no limit.
+    pub cleaner_bytes_per_second: u64,
 }
 
 impl Default for Config {
@@ -37,6 +43,9 @@ impl Default for Config {
             fsync_threads: 2,
             open_threads: 4,
             producer_id_expiration_ms: PRODUCER_EXPIRATION_MS,
+            cleaner_check_ms: 15_000,
+            cleaner_buffer_bytes: 16 * 1024 * 1024,
+            cleaner_bytes_per_second: 64 * 1024 * 1024,
         }
     }
 }

@@ -40,6 +40,7 @@ impl Threads {
         }
         threads.spawn("rafka-flush".to_owned(), |inner| inner.flusher.run_due(inner))?;
         threads.spawn("rafka-keeper".to_owned(), |inner| inner.keeper.run(inner))?;
+        threads.spawn("rafka-cleaner".to_owned(), |inner| inner.cleaner.run(inner))?;
         Ok(threads)
     }
 
@@ -61,6 +62,7 @@ fn stop(inner: &Inner, handles: &Mutex<Vec<JoinHandle<()>>>) {
     inner.stopping.store(true, Ordering::Release);
     inner.flusher.stop();
     inner.keeper.stop();
+    inner.cleaner.stop();
     let handles = std::mem::take(&mut *handles.lock());
     for handle in handles {
         if handle.join().is_err() {

@@ -1,7 +1,9 @@
 //! What the data path counts, for metrics and tests.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
+use rafka_log::CompactionReport;
 use rafka_model::{LeaderEpoch, Offset, TopicName, TopicPartition};
 
 use super::Inner;
@@ -22,6 +24,14 @@ pub(super) struct Counters {
     failed_flushes: AtomicU64,
     retained_segments: AtomicU64,
     retained_bytes: AtomicU64,
+    compactions: AtomicU64,
+    failed_compactions: AtomicU64,
+    compaction_read_bytes: AtomicU64,
+    compaction_written_bytes: AtomicU64,
+    compacted_records: AtomicU64,
+    compaction_ms: AtomicU64,
+    compaction_kept_ppm: AtomicU64,
+    dirty_ratio_ppm: AtomicU64,
     full: AtomicBool,
 }
 
@@ -52,6 +62,22 @@ pub struct Totals {
     pub retained_segments: u64,
     /// Bytes that retention removed.
     pub retained_bytes: u64,
+    /// Compaction rounds that came to their end.
+    pub compactions: u64,
+    /// Compaction rounds that failed; nothing was changed by them.
+    pub failed_compactions: u64,
+    /// Bytes that compaction read.
+    pub compaction_read_bytes: u64,
+    /// Bytes that compaction wrote.
+    pub compaction_written_bytes: u64,
+    /// Records that compaction removed.
+    pub compacted_records: u64,
+    /// Time (ms) that the last compaction round took.
+    pub compaction_ms: u64,
+    /// Share (millionths) of the bytes that the last compaction round kept.
+    pub compaction_kept_ppm: u64,
+    /// Dirty share (millionths) of the dirtiest log that was due at the last look.
+    pub dirty_ratio_ppm: u64,
     /// Appends were refused for lack of space, and none is known to be back.
     pub disk_full: bool,
     /// The cache of committed batches.
@@ -128,6 +154,24 @@ impl Counters {
         self.retained_bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    pub(super) fn compacted(&self, report: &CompactionReport, took: Duration) {
+        self.compactions.fetch_add(1, Ordering::Relaxed);
+        self.compaction_read_bytes.fetch_add(report.read_bytes, Ordering::Relaxed);
+        self.compaction_written_bytes.fetch_add(report.written_bytes, Ordering::Relaxed);
+        self.compacted_records.fetch_add(report.records_removed, Ordering::Relaxed);
+        self.compaction_ms.store(u64::try_from(took.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let kept = report.bytes_after.saturating_mul(1_000_000).checked_div(report.bytes_before);
+        self.compaction_kept_ppm.store(kept.unwrap_or(1_000_000), Ordering::Relaxed);
+    }
+
+    pub(super) fn failed_compaction(&self) {
+        self.failed_compactions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_dirty_ratio(&self, ppm: u32) {
+        self.dirty_ratio_ppm.store(ppm.into(), Ordering::Relaxed);
+    }
+
     /// Sets the gauge of the full disk; returns what it was.
     pub(super) fn set_full(&self, full: bool) -> bool {
         self.full.swap(full, Ordering::AcqRel)
@@ -155,6 +199,14 @@ impl Inner {
             failed_flushes: get(&counters.failed_flushes),
             retained_segments: get(&counters.retained_segments),
             retained_bytes: get(&counters.retained_bytes),
+            compactions: get(&counters.compactions),
+            failed_compactions: get(&counters.failed_compactions),
+            compaction_read_bytes: get(&counters.compaction_read_bytes),
+            compaction_written_bytes: get(&counters.compaction_written_bytes),
+            compacted_records: get(&counters.compacted_records),
+            compaction_ms: get(&counters.compaction_ms),
+            compaction_kept_ppm: get(&counters.compaction_kept_ppm),
+            dirty_ratio_ppm: get(&counters.dirty_ratio_ppm),
             disk_full: counters.is_full(),
             cache: self.cache.stats(),
         }

@@ -1,5 +1,6 @@
 //! A node's data path without a node: metadata by hand, a disk that can be watched, a clock that can be set.
 
+mod compacting;
 mod fetching;
 mod idempotence;
 mod life;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rafka_broker::replication::Input;
 use rafka_broker::{ErrorCode, Failure};
-use rafka_log::{LogError, PartitionLog};
+use rafka_log::{Compacted, Compaction, CompactionReport, LogError, PartitionLog};
 use rafka_model::{Durability, Offset, Timestamp};
 
 use super::{Replica, Role};
@@ -78,6 +78,46 @@ impl Replica {
         drop(writer);
         if start > before {
             inner.cache.drop_below(self.at, start);
+        }
+    }
+
+    /// A compaction round of its log, if one is due.
+    pub(in crate::partitions) fn compaction_plan(&self, inner: &Inner, now: Timestamp) -> Option<Compaction> {
+        let mut writer = self.lock();
+        let log = writer.log.as_mut().filter(|log| !log.is_poisoned())?;
+        log.compaction_plan(now, self.high_watermark()).unwrap_or_else(|error| {
+            inner.note_full(&error);
+            tracing::warn!(topic = %self.topic, partition = %self.at.partition, %error, "cannot plan a compaction");
+            None
+        })
+    }
+
+    /// Puts what a compaction round wrote in its place; `None` if that failed, or the log is closed.
+    pub(in crate::partitions) fn apply_compaction(
+        &self,
+        inner: &Inner,
+        compacted: Compacted,
+        now: Timestamp,
+    ) -> Option<CompactionReport> {
+        let mut writer = self.lock();
+        let log = writer.log.as_mut()?;
+        let applied = log.apply_compaction(compacted, now);
+        let poisoned = log.is_poisoned();
+        match applied {
+            Ok(report) => {
+                drop(writer);
+                // Batches that were read before the change and are cached only now hold what the next round drops again.
+                inner.cache.drop_below(self.at, report.clean_until);
+                Some(report)
+            }
+            Err(error) => {
+                inner.note_full(&error);
+                tracing::error!(topic = %self.topic, partition = %self.at.partition, %error, "compaction not applied");
+                if poisoned {
+                    self.fail(inner, &mut writer, &error);
+                }
+                None
+            }
         }
     }
 
