@@ -1,6 +1,6 @@
-//! One question about several partitions: split by leader, asked at once, asked again where leaders have moved.
+//! One question about partitions, in lines: split by leader, asked at once, asked again where leaders have moved.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,21 +29,23 @@ pub(crate) async fn ask<Q: Clone, T>(
     let order: Vec<_> = wanted.iter().map(|(partition, _)| *partition).collect();
     let end = Instant::now() + client.deadline();
     let (mut done, mut rounds, mut random) = (BTreeMap::new(), 0, Random::from_system());
-    let mut left = wanted;
+    let numbered = wanted.into_iter().enumerate();
+    let mut left: Vec<Line<Q>> =
+        numbered.map(|(number, (partition, query))| Line { number, partition, query }).collect();
     loop {
         let (mut unrouted, mut failed) = (Vec::new(), Vec::new());
         let groups = group(client, topic, left, &mut unrouted).await;
         let exchanges = groups.into_iter().map(|(peer, lines)| {
-            let frame = fetch::encode_request(&request(&lines));
+            let frame = fetch::encode_request(&request(&questions(&lines)));
             let remaining = end.saturating_duration_since(Instant::now());
             exchange(client, peer, lines, frame, remaining, &replies)
         });
-        for (partition, query, result) in join_all(exchanges).await.into_iter().flatten() {
+        for (line, result) in join_all(exchanges).await.into_iter().flatten() {
             match result {
                 Ok(found) => {
-                    done.insert(partition, Ok(found));
+                    done.insert(line.number, Ok(found));
                 }
-                Err(error) => failed.push((partition, query, error)),
+                Err(error) => failed.push((line, error)),
             }
         }
         rounds += 1;
@@ -52,16 +54,16 @@ pub(crate) async fn ask<Q: Clone, T>(
             .into_iter()
             .map(|failed| (true, failed))
             .chain(failed.into_iter().map(|failed| (false, failed)))
-            .partition(|(unrouted, (_, _, error))| *unrouted && error.kind() == ErrorKind::NotFound);
-        done.extend(unknown.into_iter().map(|(_, (partition, _, error))| (partition, Err(error))));
+            .partition(|(unrouted, (_, error))| *unrouted && error.kind() == ErrorKind::NotFound);
+        done.extend(unknown.into_iter().map(|(_, (line, error))| (line.number, Err(error))));
         let pause = client.backoff().after(rounds, &mut random);
         let over = Instant::now() + pause >= end;
         left = Vec::new();
-        for (_, (partition, query, error)) in failed {
+        for (_, (line, error)) in failed {
             if over || !error.is_retriable() {
-                done.insert(partition, Err(error));
+                done.insert(line.number, Err(error));
             } else {
-                left.push((partition, query));
+                left.push(line);
             }
         }
         if left.is_empty() {
@@ -69,25 +71,37 @@ pub(crate) async fn ask<Q: Clone, T>(
         }
         sleep(pause).await;
     }
-    let missing = || Err(Error::new(ErrorKind::Failed, "asked for twice"));
-    order.into_iter().map(|partition| (partition, done.remove(&partition).unwrap_or_else(missing))).collect()
+    // The lines are numbered without gaps, and each ended above.
+    order.into_iter().zip(done.into_values()).collect()
 }
 
-type Failed<Q> = (PartitionId, Q, Error);
-type Lines<Q> = Vec<(Arc<Route>, Q)>;
+/// One line of the question; a partition may have several.
+struct Line<Q> {
+    number: usize,
+    partition: PartitionId,
+    query: Q,
+}
+
+type Failed<Q> = (Line<Q>, Error);
+/// Lines of one leader.
+type Lines<Q> = Vec<(Arc<Route>, Line<Q>)>;
+
+fn questions<Q: Clone>(lines: &Lines<Q>) -> Vec<(Arc<Route>, Q)> {
+    lines.iter().map(|(route, line)| (route.clone(), line.query.clone())).collect()
+}
 
 async fn group<Q>(
     client: &Client,
     topic: &TopicName,
-    wanted: Vec<Asked<Q>>,
+    wanted: Vec<Line<Q>>,
     failed: &mut Vec<Failed<Q>>,
 ) -> BTreeMap<PeerId, Lines<Q>> {
-    let routes = join_all(wanted.iter().map(|(partition, _)| client.routes().route(topic, *partition))).await;
+    let routes = join_all(wanted.iter().map(|line| client.routes().route(topic, line.partition))).await;
     let mut groups: BTreeMap<PeerId, Lines<Q>> = BTreeMap::new();
-    for ((partition, query), route) in wanted.into_iter().zip(routes) {
+    for (line, route) in wanted.into_iter().zip(routes) {
         match route {
-            Ok(route) => groups.entry(route.peer).or_default().push((route, query)),
-            Err(error) => failed.push((partition, query, error)),
+            Ok(route) => groups.entry(route.peer).or_default().push((route, line)),
+            Err(error) => failed.push((line, error)),
         }
     }
     groups
@@ -100,7 +114,7 @@ async fn exchange<Q, T>(
     frame: Frame,
     deadline: Duration,
     replies: &impl Fn(fetch::Reply) -> Option<Vec<PartitionReply<T>>>,
-) -> Vec<(PartitionId, Q, Result<T, Error>)> {
+) -> Vec<(Line<Q>, Result<T, Error>)> {
     let decode = |frame: &Frame| -> Result<Answer<Vec<PartitionReply<T>>>, DecodeError> {
         match fetch::decode_reply(frame)? {
             Ok(reply) => replies(reply).map(Ok).ok_or(DecodeError::Missing("reply of the kind asked for")),
@@ -109,12 +123,15 @@ async fn exchange<Q, T>(
     };
     match client.handle().exchange(peer, Protocol::Fetch, &frame, deadline, decode).await {
         Ok(found) => {
-            let mut found: BTreeMap<TopicPartition, _> =
-                found.into_iter().map(|reply| (reply.partition, reply.result)).collect();
-            let each = |(route, query): (Arc<Route>, Q)| {
+            // Answers of one partition come in the order of its lines.
+            let mut answers: BTreeMap<TopicPartition, VecDeque<_>> = BTreeMap::new();
+            for reply in found {
+                answers.entry(reply.partition).or_default().push_back(reply.result);
+            }
+            let each = |(route, line): (Arc<Route>, Line<Q>)| {
                 let what = || format!("{}/{} was not answered", route.name, route.partition);
                 let at = TopicPartition { topic: route.topic, partition: route.partition };
-                let result = match found.remove(&at) {
+                let result = match answers.get_mut(&at).and_then(VecDeque::pop_front) {
                     Some(Ok(found)) => Ok(found),
                     Some(Err(failure)) => {
                         client.routes().refused(&route, &failure);
@@ -122,15 +139,15 @@ async fn exchange<Q, T>(
                     }
                     None => Err(Error::new(ErrorKind::Failed, what())),
                 };
-                (route.partition, query, result)
+                (line, result)
             };
             lines.into_iter().map(each).collect()
         }
         Err(trouble) => {
-            let each = |(route, query): (Arc<Route>, Q)| {
+            let each = |(route, line): (Arc<Route>, Line<Q>)| {
                 client.routes().broken(&route, &trouble);
                 let what = format!("{}/{} was not answered", route.name, route.partition);
-                (route.partition, query, Err(trouble.clone().into_error(what)))
+                (line, Err(trouble.clone().into_error(what)))
             };
             lines.into_iter().map(each).collect()
         }

@@ -130,6 +130,10 @@ async fn offsets_are_found_by_time_and_records_are_deleted() {
     assert_eq!(found(OffsetSpec::MaxTimestamp).await, Some(9));
     assert_eq!((found(at(-1)).await, found(at(3_000)).await, found(at(3_001)).await), (Some(0), Some(3), Some(4)));
     assert_eq!(found(at(9_001)).await, None, "nothing is that late");
+    let both = vec![(PartitionId(0), OffsetSpec::Latest), (PartitionId(0), OffsetSpec::Earliest)];
+    let both =
+        client.admin().list_offsets(&topic, both).await.into_iter().map(|(_, found)| found.expect("found").offset);
+    assert_eq!(both.collect::<Vec<_>>(), [Some(Offset(10)), Some(Offset(0))]);
 
     let delete = async |below: Option<i64>| {
         let deleted = client.admin().delete_records(&topic, vec![(PartitionId(0), below.map(Offset))]).await;
