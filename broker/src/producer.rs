@@ -215,13 +215,6 @@ impl States {
         before - self.producers.len()
     }
 
-    /// Must compaction keep this batch, be it emptied, so that a restart knows the producer's last sequence number?
-    #[must_use]
-    pub fn needs(&self, header: &BatchHeader) -> bool {
-        let last = self.producers.get(&header.producer_id).and_then(|producer| producer.batches().last());
-        last.is_some_and(|last| last.last_offset() == header.last_offset())
-    }
-
     /// Everything known, by producer id.
     pub fn known(&self) -> impl Iterator<Item = Known> {
         self.producers.iter().map(|(id, producer)| {

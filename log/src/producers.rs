@@ -20,8 +20,8 @@ use crate::walk::Walk;
 const ENDING: &str = ".snapshot";
 /// The newest of them are kept, and of the others one for each segment.
 const NEWEST_KEPT: usize = 2;
-/// Headers are read in steps of this.
-const STEP_BYTES: usize = 16 << 10;
+/// Headers are read in steps of this: most batches are larger.
+const STEP_BYTES: usize = 4 << 10;
 
 /// The snapshots of a log.
 #[derive(Debug, Default)]

@@ -120,13 +120,6 @@ fn the_longest_silent_make_room() {
     assert_eq!(left, [0].into_iter().chain(3..17).collect::<Vec<_>>(), "an eighth goes, and not those just heard");
 }
 
-#[test]
-fn compaction_must_keep_the_last_batch_of_each_producer() {
-    let states = states(&[3, 2]);
-    assert!(states.needs(&at(13, header(1, 4, 3, 2))));
-    assert!(!states.needs(&at(10, header(1, 4, 0, 3))) && !states.needs(&at(13, header(2, 0, 3, 2))));
-}
-
 proptest! {
     #[test]
     fn a_snapshot_is_the_states(steps in proptest::collection::vec((0i64..5, 0i16..3, 0i32..9, 1i32..4, 0u8..8), 0..60)) {
