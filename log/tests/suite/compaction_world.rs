@@ -69,7 +69,7 @@ pub(crate) struct Model {
     pub(crate) batches: BTreeMap<i64, (ProducerId, LastBatch)>,
     /// Time of the last round.
     pub(crate) round: i64,
-    /// What a round took in lies before it, and is committed: nobody truncates that.
+    /// What a round looked at lies before it, and is committed: nobody truncates that.
     pub(crate) clean: i64,
 }
 
@@ -231,7 +231,8 @@ impl World {
             Err(error) => panic!("{error}"),
         };
         self.model.round = self.now;
-        self.model.clean = self.model.clean.max(compacted.report().clean_until.0);
+        // It looked at what is committed and synced, perhaps further than it came.
+        self.model.clean = self.model.clean.max(self.log().flushed().0);
         let clean_until = compacted.report().clean_until.0;
         let now = self.now;
         for (_, written) in self.model.records.range_mut(..clean_until) {
