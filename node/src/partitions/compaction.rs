@@ -14,8 +14,6 @@ use super::replica::{Replica, Role};
 
 /// A log that could not be compacted is left alone for this time.
 const RETRY_MS: u64 = 5 * 60_000;
-/// A producer is forgotten after silence of this length (`producer.id.expiration.ms`).
-const PRODUCER_EXPIRATION_MS: u64 = 24 * 3_600_000;
 /// Reads and writes that a budget may be behind: after a pause nothing is made up for.
 const BURST_MS: u64 = 100;
 
@@ -97,7 +95,7 @@ impl Inner {
         let began = self.clock.monotonic();
         let limits = CompactionLimits {
             buffer_bytes: self.config.cleaner_buffer_bytes,
-            producer_expiration_ms: PRODUCER_EXPIRATION_MS,
+            producer_expiration_ms: self.config.producer_id_expiration_ms,
         };
         let mut throttle = Throttle { inner: self, replica, paid: began };
         let retry = Duration::from_millis(RETRY_MS);
