@@ -110,6 +110,15 @@ pub const CERTIFICATE_BYTES_MAX: usize = 4 * KIB;
 /// Partitions named by one produce or fetch.
 pub const REQUEST_PARTITIONS_MAX: usize = 10_000;
 
+// Kafka door -------------------------------------------------------------------------------------
+
+/// Memory that the arrays of a Kafka frame may take once decoded: the frame's bytes times this …
+pub const KAFKA_DECODED_FACTOR: usize = 32;
+/// … and this, so that no small frame is refused …
+pub const KAFKA_DECODED_BYTES_MIN: usize = 64 * KIB;
+/// … but at most this.
+pub const KAFKA_DECODED_BYTES_MAX: usize = 64 * MIB;
+
 // Swarm -----------------------------------------------------------------------------------------
 
 /// Connections of one peer.
@@ -277,6 +286,7 @@ const _: () = {
     assert!(DHT_RECORD_BYTES_MAX * 2 <= DHT_PACKET_BYTES_MAX, "a packet carries a record and peers");
     assert!(HEARTBEAT_MS * 4 <= SESSION_MS, "a session survives lost heartbeats");
     assert!(PEER_REQUESTS_MAX <= PEER_STREAMS_MAX);
+    assert!(KAFKA_DECODED_BYTES_MIN < KAFKA_DECODED_BYTES_MAX);
     assert!(PEER_STREAMS_MAX < 512, "yamux kills a connection of more substreams");
     assert!(PEER_REQUESTS_MAX <= PEER_CALLS_MAX);
     assert!(2 * PEER_CALLS_MAX + 64 < 512, "calls of both sides, kad and gossip share a connection");
