@@ -17,8 +17,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs};
 
-use schema::Api;
-
 fn main() -> ExitCode {
     println!("cargo::rerun-if-changed=schema");
     println!("cargo::rerun-if-changed=build");
@@ -69,18 +67,4 @@ fn tables(folder: &Path) -> Result<Vec<PathBuf>, String> {
 fn write(name: &str, text: &str) -> Result<(), String> {
     let folder = env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
     fs::write(Path::new(&folder).join(name), text).map_err(|error| format!("{name}: {error}"))
-}
-
-impl Api {
-    /// The API's name as a module: `ListOffsets` is `list_offsets`.
-    fn module(&self) -> String {
-        let mut name = String::new();
-        for c in self.name.chars() {
-            if c.is_uppercase() && !name.is_empty() {
-                name.push('_');
-            }
-            name.extend(c.to_lowercase());
-        }
-        name
-    }
 }

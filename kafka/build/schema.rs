@@ -66,6 +66,18 @@ pub(crate) struct Versions {
 }
 
 impl Api {
+    /// The API's name as a module: `ListOffsets` is `list_offsets`.
+    pub(crate) fn module(&self) -> String {
+        let mut name = String::new();
+        for c in self.name.chars() {
+            if c.is_uppercase() && !name.is_empty() {
+                name.push('_');
+            }
+            name.extend(c.to_lowercase());
+        }
+        name
+    }
+
     pub(crate) fn find(&self, name: &str) -> Option<&Struct> {
         self.structs.iter().find(|one| one.name == name)
     }

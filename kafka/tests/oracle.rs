@@ -14,14 +14,16 @@ const SAMPLES: usize = 60;
 /// Versions that `kafka-protocol` does not have; these are checked with our own codec alone.
 const NOT_THEIRS: &[(ApiKey, i16)] = &[(ApiKey::ListOffsets, 11), (ApiKey::DescribeLogDirs, 5)];
 
-/// What it knows of one API.
+/// Decodes and encodes again.
+type Recode = fn(Bytes, i16) -> Result<Bytes, String>;
+
+/// What it knows of one API, request and response.
 struct Oracle {
     key: ApiKey,
     versions: [(i16, i16); 2],
-    recode: [fn(Bytes, i16) -> Result<Bytes, String>; 2],
+    recode: [Recode; 2],
 }
 
-/// Decodes and encodes again.
 fn recode<M: Message + Decodable + Encodable>(mut bytes: Bytes, version: i16) -> Result<Bytes, String> {
     let message = M::decode(&mut bytes, version).map_err(|error| format!("decode: {error:#}"))?;
     if !bytes.is_empty() {
@@ -103,7 +105,7 @@ fn random_messages_are_the_same_bytes_to_both() {
     assert_eq!(alone, NOT_THEIRS);
 }
 
-fn check(oracle: &Oracle, part: Part, version: i16, theirs: Option<fn(Bytes, i16) -> Result<Bytes, String>>) {
+fn check(oracle: &Oracle, part: Part, version: i16, theirs: Option<Recode>) {
     let key = oracle.key;
     let ours = codec(key, part);
     for sample in 0..SAMPLES {
