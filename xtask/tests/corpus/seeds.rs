@@ -13,6 +13,8 @@ use rafka_broker::request::{
 };
 use rafka_broker::{ErrorCode, Failure, LeaderHint};
 use rafka_dht::{Signer, directory};
+use rafka_kafka::ApiKey;
+use rafka_kafka::testing::{Chance, Part, codec};
 use rafka_model::batch::Header;
 use rafka_model::{
     BatchBuilder, BootId, BrokerEpoch, Compression, DirectoryId, LeaderEpoch, MetadataIndex, NodeId, Offset,
@@ -58,6 +60,7 @@ pub(crate) fn all() -> Seeds {
     seeds.extend(fetches());
     seeds.extend(hints());
     seeds.extend(records());
+    seeds.extend(kafka());
     seeds
 }
 
@@ -436,4 +439,26 @@ fn image() -> Image {
     let entry = Entry { index: MetadataIndex(2), deltas: vec![Delta::TopicCreated(topic)] };
     image.apply(&entry).expect("a topic");
     image
+}
+
+/// Messages of random values, so that every field of a few rich APIs is there.
+fn kafka() -> Seeds {
+    let apis = [
+        ("api_versions", ApiKey::ApiVersions),
+        ("create_topics", ApiKey::CreateTopics),
+        ("describe_topic_partitions", ApiKey::DescribeTopicPartitions),
+        ("fetch", ApiKey::Fetch),
+        ("metadata", ApiKey::Metadata),
+        ("produce", ApiKey::Produce),
+    ];
+    let mut seeds = Vec::new();
+    for (name, key) in apis {
+        let place = ApiKey::ALL.iter().position(|known| *known == key).expect("known") as u8;
+        let version = *key.versions().end();
+        for (target, part) in [("kafka_request", Part::Request), ("kafka_response", Part::Response)] {
+            let sample = (codec(key, part).sample)(key, version, &mut Chance::new(7)).expect("encodes").concat();
+            seeds.push((target, name, [&[place, (version - key.versions().start()) as u8], &sample[..]].concat()));
+        }
+    }
+    seeds
 }
