@@ -1,6 +1,5 @@
 //! Real `rafka-node` processes, seen through the SDK: joining, finding partitions, and what is refused at the start.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -98,8 +97,7 @@ async fn five_nodes_that_join_at_once_know_each_other() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cold_client_finds_twenty_of_twenty_partitions_by_dht() {
     let (_nodes, ready) = cluster(4);
-    let topic =
-        NewTopic { name: "wide".to_owned(), partitions: Some(20), replication_factor: None, configs: BTreeMap::new() };
+    let topic = NewTopic { name: "wide".to_owned(), partitions: Some(20), ..NewTopic::default() };
     client(&ready[1].0, false).await.admin().create_topic(topic, false).await.expect("made");
     let cold = client(&ready[4].0, true).await;
     let name = TopicName::new("wide").expect("legal");
@@ -114,12 +112,8 @@ async fn a_cold_client_finds_twenty_of_twenty_partitions_by_dht() {
 #[tokio::test(flavor = "multi_thread")]
 async fn more_replicas_than_one_are_refused_not_ignored() {
     let (_nodes, ready) = cluster(0);
-    let topic = NewTopic {
-        name: "safe".to_owned(),
-        partitions: Some(1),
-        replication_factor: Some(3),
-        configs: BTreeMap::new(),
-    };
+    let topic =
+        NewTopic { name: "safe".to_owned(), partitions: Some(1), replication_factor: Some(3), ..NewTopic::default() };
     let error = client(&ready[0].0, false).await.admin().create_topic(topic, false).await.expect_err("refused");
     assert_eq!(error.code(), Some(ErrorCode::InvalidReplicationFactor));
 }

@@ -97,8 +97,7 @@ impl Where {
         let topic = NewTopic {
             name: name.clone(),
             partitions: Some(self.partitions),
-            replication_factor: None,
-            configs: [].into(),
+            ..NewTopic::default()
         };
         client.admin().create_topic(topic, false).await?;
         note(&format!("Topic {name} made for the measurement."));

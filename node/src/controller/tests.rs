@@ -160,8 +160,7 @@ impl<L> Fixture<L> {
         let topic = NewTopic {
             name: name.to_owned(),
             partitions: Some(partitions),
-            replication_factor: None,
-            configs: BTreeMap::new(),
+            ..NewTopic::default()
         };
         self.change(Admin::CreateTopics { topics: vec![topic], validate_only: false }).await
     }
