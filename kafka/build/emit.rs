@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use crate::field::{Place, compact, default, label, rust_type};
-use crate::schema::{Api, Struct, Versions};
+use crate::schema::{Api, Kind, Struct, Versions};
 
 /// The enum of the APIs and its table.
 pub(crate) fn api_key(apis: &[Api]) -> String {
@@ -137,7 +137,37 @@ fn message(text: &mut String, api: &Api, one: &Struct) {
     );
     let (version, into) = (argument("version", &encode), argument("into", &encode));
     let head = format!("fn encode(&self, {version}: i16, {into}: &mut Writer) -> Result<(), EncodeError>");
-    put(text, &format!("        }}\n        {head} {{\n{encode}            Ok(())\n        }}\n    }}\n"));
+    put(text, &format!("        }}\n        {head} {{\n{encode}            Ok(())\n        }}\n"));
+    if has_codes(api, one) {
+        let head = "fn error_codes(&self, tell: &mut dyn FnMut(i16))";
+        put(text, &format!("        {head} {{\n{}        }}\n", error_codes(api, one)));
+    }
+    text.push_str("    }\n");
+}
+
+/// Is there an error code in it, or in a struct within it?
+fn has_codes(api: &Api, one: &Struct) -> bool {
+    one.fields.iter().any(|field| match &field.kind {
+        Kind::Struct(name) => field.array && api.find(name).is_some_and(|inner| has_codes(api, inner)),
+        _ => field.name == "error_code",
+    })
+}
+
+fn error_codes(api: &Api, one: &Struct) -> String {
+    let mut text = String::new();
+    for field in &one.fields {
+        let name = &field.name;
+        match &field.kind {
+            Kind::Struct(inner) if field.array && api.find(inner).is_some_and(|inner| has_codes(api, inner)) => {
+                let flatten = if field.null.is_some() { ".flatten()" } else { "" };
+                let each = format!("self.{name}.iter(){flatten}.for_each(|one| one.error_codes(tell))");
+                put(&mut text, &format!("            {each};\n"));
+            }
+            _ if name == "error_code" => text.push_str("            tell(self.error_code);\n"),
+            _ => {}
+        }
+    }
+    text
 }
 
 /// `name`, or `_` if the body does not use it.

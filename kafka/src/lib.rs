@@ -5,13 +5,32 @@
 //! frame), and allocates by what the frame holds, never by what it claims ([`wire::Reader`]). Encoding splices records
 //! between chunks that go out in one vectored write ([`wire::Writer`]).
 //!
-//! [`ApiKey`] is the table of the APIs: what is advertised, what is decoded.
+//! [`ApiKey`] is the table of the APIs: what is advertised, what is decoded. [`SERVED`] are those that a [`Door`]
+//! answers: it turns requests into questions to a [`desk::FrontDesk`], the node behind it, and its answers into
+//! responses.
 
+pub mod advertise;
+mod api;
 mod api_key;
+mod budget;
+mod changes;
+mod configs;
+mod connection;
+pub mod desk;
+mod door;
+mod error;
+#[cfg(test)]
+mod fake;
+mod leaders;
+pub mod listener;
+pub mod metrics;
 pub mod header;
 pub mod messages;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod wire;
 
+pub use api::SERVED;
 pub use api_key::ApiKey;
+pub use connection::{End, serve};
+pub use door::{Client, Config, Door, METADATA_VERSION, METADATA_VERSION_MIN};

@@ -23,6 +23,11 @@ pub trait Message: Sized {
     /// # Errors
     /// The first field whose value this version cannot carry. What was written until then is of no use.
     fn encode(&self, version: i16, into: &mut Writer) -> Result<(), EncodeError>;
+
+    /// Tells each error code in it, 0 too.
+    fn error_codes(&self, tell: &mut dyn FnMut(i16)) {
+        let _ = tell;
+    }
 }
 
 /// A request, which has a response.
