@@ -32,8 +32,6 @@ codes! {
     SECURITY_DISABLED = 54;
     /// A session that this node does not keep.
     FETCH_SESSION_ID_NOT_FOUND = 70;
-    /// A session's request out of order.
-    INVALID_FETCH_SESSION_EPOCH = 71;
     /// The leader has no listener by which this client came.
     LISTENER_NOT_FOUND = 72;
     /// The preferred leader is not in service.

@@ -49,12 +49,8 @@ pub(crate) struct Fake {
 impl Default for Fake {
     fn default() -> Self {
         let mut image = Image { index: MetadataIndex(7), voters: vec![NodeId(1)], ..Image::default() };
-        image.cluster = Some(Cluster {
-            id: ClusterId([7; 32]),
-            public_key: [0; 32],
-            join_token_hash: None,
-            feature_level: 1,
-        });
+        image.cluster =
+            Some(Cluster { id: ClusterId([7; 32]), public_key: [0; 32], join_token_hash: None, feature_level: 1 });
         for id in 1..=2 {
             let node = node(id, &format!("127.0.0.1:909{id}"));
             image.nodes.insert(node.id, node);

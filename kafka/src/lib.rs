@@ -21,11 +21,11 @@ mod door;
 mod error;
 #[cfg(test)]
 mod fake;
+pub mod header;
 mod leaders;
 pub mod listener;
-pub mod metrics;
-pub mod header;
 pub mod messages;
+pub mod metrics;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod wire;

@@ -57,19 +57,28 @@ impl Drop for Place {
     }
 }
 
-/// Accepts at `listener`, which clients know by `name`, until `stop`; then each connection ends once it has answered
-/// what it read. `places` are shared by all listeners of a door, `connections` tells when the last one has ended.
+/// The two stages of an end.
+#[derive(Clone, Debug, Default)]
+pub struct Stop {
+    /// Nothing more is accepted or read; each connection ends once it has answered what it read.
+    pub accept: CancellationToken,
+    /// Connections end at once.
+    pub end: CancellationToken,
+}
+
+/// Accepts at `listener`, which clients know by `name`, until it is told to stop. `places` are shared by all listeners
+/// of a door, `connections` tells when the last one has ended.
 pub async fn run<D: FrontDesk>(
     door: Arc<Door<D>>,
     listener: TcpListener,
     name: Arc<str>,
     places: Arc<Places>,
-    stop: CancellationToken,
+    stop: Stop,
     connections: TaskTracker,
 ) {
     loop {
         let accepted = tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.accept.cancelled() => return,
             accepted = listener.accept() => accepted,
         };
         let (stream, peer) = match accepted {
@@ -90,10 +99,12 @@ pub async fn run<D: FrontDesk>(
         let Some(client) = greet(&stream, &name) else { continue };
         door.metrics.accepted.add(1);
         let span = tracing::debug_span!("kafka", %peer);
-        let (door, stop) = (door.clone(), stop.clone());
+        let (door, Stop { accept, end }) = (door.clone(), stop.clone());
         let serve = async move {
-            let end = connection::serve(door, client, stream, stop.cancelled_owned()).await;
-            debug!(%end, "connection ended");
+            let ended = connection::serve(door, client, stream, accept.cancelled_owned());
+            if let Some(ended) = end.run_until_cancelled_owned(ended).await {
+                debug!(%ended, "connection ended");
+            }
             drop(place);
         };
         connections.spawn(serve.instrument(span));

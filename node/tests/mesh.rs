@@ -33,7 +33,14 @@ impl Drop for Node {
 
 fn command(data: &Path) -> Command {
     let mut command = Command::new(binary());
-    command.arg("--data-dir").arg(data).args(["--listen", "127.0.0.1:0", "--ops-listen", "none"]);
+    command.arg("--data-dir").arg(data).args([
+        "--listen",
+        "127.0.0.1:0",
+        "--kafka-listen",
+        "none",
+        "--ops-listen",
+        "none",
+    ]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
@@ -140,7 +147,7 @@ fn a_busy_port_is_named_with_a_hint() {
     let address = busy.local_addr().expect("bound").to_string();
     let home = TempDir::new().expect("a directory");
     let output = Command::new(binary())
-        .args(["--listen", &address, "--ops-listen", "none", "--data-dir"])
+        .args(["--listen", &address, "--kafka-listen", "none", "--ops-listen", "none", "--data-dir"])
         .arg(home.path().join("data"))
         .output()
         .expect("rafka-node runs");

@@ -174,8 +174,10 @@ async fn refusals_are_told_by_partition_with_the_leader_where_the_version_has_it
     assert_eq!(response.responses[0].partition_responses[0].error_code, 21);
     let mut request = fetch_of(0, 10_000);
     request.topics[0].partitions[0].partition = 2;
+    request.topics[0].topic_id = crate::door::uuid(door.desk.orders(0).topic);
     let response = wire.ask(16, &request).await;
-    assert_eq!(response.responses.len(), 1);
+    let partition = &response.responses[0].partitions[0];
+    assert_eq!((partition.current_leader.leader_id, response.node_endpoints[0].port), (2, 9092));
     assert_eq!(door.metrics.errors(ApiKey::Fetch), [("NOT_LEADER_OR_FOLLOWER", 1)]);
 }
 
@@ -247,6 +249,17 @@ async fn nonsense_ends_the_connection_and_others_do_not_notice() {
     assert_eq!(door.metrics.malformed.get(), 4);
     assert_eq!(calm.ask(8, &metadata::Request::default()).await.topics.len(), 1);
     assert_eq!(door.metrics.connections.get(), 1);
+}
+
+#[tokio::test]
+async fn bytes_behind_a_request_are_forgiven() {
+    let door = fake::door(Fake::default());
+    let mut wire = Wire::new(&door);
+    let mut frame = request_frame(13, 1, None, &metadata::Request::default()).expect("fits").concat();
+    frame.extend([0; 3]);
+    frame[3] += 3;
+    wire.stream.write_all(&frame).await.expect("open");
+    assert_eq!(wire.receive::<metadata::Request>(13).await.1.topics.len(), 1, "librdkafka#5049");
 }
 
 #[tokio::test(start_paused = true)]

@@ -25,7 +25,7 @@ static TABLE: LazyLock<Vec<Key>> = LazyLock::new(|| {
         section: "topic",
         name: Cow::Borrowed("num_partitions"),
         kind: Kind::Integer { min: 1, max: i64::from(TOPIC_PARTITIONS_MAX), unit: Unit::Count },
-        preset: Preset::Is(Cow::Borrowed("1")),
+        preset: Preset::Is(Cow::Borrowed("4")),
         flag: "",
         doc: Cow::Borrowed("Partitions of a topic whose creator names no number."),
     };
