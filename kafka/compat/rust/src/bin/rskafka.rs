@@ -24,6 +24,9 @@ impl Driver for RsKafka {
         "0.6.0".to_owned()
     }
 
+    // It waits for them to be made by others.
+    const CANNOT: &'static [&'static str] = &["new topics"];
+
     async fn open(bootstrap: &str) -> Result<Self, Failure> {
         let brokers = bootstrap.split(',').map(str::to_owned).collect();
         Ok(Self(ClientBuilder::new(brokers).max_message_size(100_000_000).build().await?))
