@@ -38,7 +38,7 @@ grep -q 'join token' "$WORK/refused" || { cat "$WORK/refused"; fail "it refused 
 grep 'hint' "$WORK/refused" | head -1
 
 say "Start it, and publish to it"
-inside /rafka-node --listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 --ready-file /out/ready.json \
+inside /rafka-node --listen 127.0.0.1:0 --kafka-listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 --ready-file /out/ready.json \
     >"$WORK/container.log" 2>&1 &
 INSIDE=$!
 NODES+=("$INSIDE")

@@ -1,6 +1,6 @@
 //! Reads of metadata: functions of an image, for any node to answer from its own.
 
-use rafka_model::{NodeId, PartitionId, TopicName};
+use rafka_model::{NodeId, PartitionId, TopicId, TopicName};
 
 use crate::metadata::{Image, Topic};
 use crate::request::{ClusterDescription, TopicDescription};
@@ -70,6 +70,10 @@ pub fn describe_cluster(
 pub(crate) fn unknown_topic(name: &str) -> Failure {
     let name: String = name.chars().take(rafka_model::limits::TOPIC_NAME_BYTES_MAX).collect();
     Failure::new(ErrorCode::UnknownTopicOrPartition, format!("topic {name:?} does not exist"))
+}
+
+pub(crate) fn unknown_topic_id(id: TopicId) -> Failure {
+    Failure::new(ErrorCode::UnknownTopicId, format!("no topic has the id {id}"))
 }
 
 #[cfg(test)]

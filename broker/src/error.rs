@@ -69,6 +69,8 @@ codes! {
     InvalidPartitions = 37, "INVALID_PARTITIONS", false;
     /// More replicas asked for than can be had.
     InvalidReplicationFactor = 38, "INVALID_REPLICATION_FACTOR", false;
+    /// A partition is assigned to nodes that cannot have it.
+    InvalidReplicaAssignment = 39, "INVALID_REPLICA_ASSIGNMENT", false;
     /// A config key or value is refused.
     InvalidConfig = 40, "INVALID_CONFIG", false;
     /// This node is not the controller.

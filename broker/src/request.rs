@@ -173,6 +173,22 @@ pub struct DeleteRecords {
     pub partitions: Vec<(TopicPartition, Option<Offset>)>,
 }
 
+/// Ask where leader epochs end.
+#[derive(Clone, Debug)]
+pub struct EpochEnds {
+    /// Partition, the epoch believed in, and the epoch asked for.
+    pub partitions: Vec<(TopicPartition, Option<LeaderEpoch>, LeaderEpoch)>,
+}
+
+/// Where the largest epoch of a log that is not above the one asked for ends (KIP-101, KIP-279).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct EpochEnd {
+    /// That epoch.
+    pub epoch: LeaderEpoch,
+    /// First offset of the next epoch, or the log's end.
+    pub end: Offset,
+}
+
 /// Metadata requests. Reads are answered by any node from its image, changes go to the controller.
 #[derive(Clone, Debug)]
 pub enum Admin {
@@ -190,12 +206,19 @@ pub enum Admin {
         /// Check only, change nothing.
         validate_only: bool,
     },
+    /// Remove topics and their records, and no others that have their names meanwhile.
+    DeleteTopicsById {
+        /// By id.
+        ids: Vec<TopicId>,
+    },
     /// Change a topic's configuration.
     AlterConfigs {
         /// The topic.
         name: String,
-        /// Key to new value; `None` goes back to the default.
-        changes: BTreeMap<String, Option<String>>,
+        /// By key.
+        changes: BTreeMap<String, ConfigChange>,
+        /// Keys that are not in `changes` go back to their defaults.
+        replace: bool,
         /// Check only, change nothing.
         validate_only: bool,
     },
@@ -205,6 +228,8 @@ pub enum Admin {
         name: String,
         /// Partitions afterwards.
         total: u32,
+        /// As in [`NewTopic`], of the new partitions.
+        assignments: Vec<Vec<NodeId>>,
         /// Check only, change nothing.
         validate_only: bool,
     },
@@ -223,8 +248,21 @@ pub enum Admin {
     AllocateProducerIds,
 }
 
+/// A change of one config.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ConfigChange {
+    /// The value is now this.
+    Set(String),
+    /// Back to the default.
+    Reset,
+    /// Words (split by commas) that join those of a list.
+    Append(String),
+    /// Words that leave a list.
+    Subtract(String),
+}
+
 /// A topic to be made.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct NewTopic {
     /// Its name, not yet checked.
     pub name: String,
@@ -234,6 +272,8 @@ pub struct NewTopic {
     pub replication_factor: Option<u16>,
     /// Config overrides, not yet checked.
     pub configs: BTreeMap<String, String>,
+    /// Replicas of each partition in order of preference, instead of the two numbers; empty leaves them to placement.
+    pub assignments: Vec<Vec<NodeId>>,
 }
 
 /// Answers to [`Admin`].

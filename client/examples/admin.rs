@@ -15,8 +15,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let new = NewTopic {
         name: topic.to_string(),
         partitions: Some(3),
-        replication_factor: None,
         configs: BTreeMap::from([("retention.ms".to_owned(), "86400000".to_owned())]),
+        ..NewTopic::default()
     };
     match admin.create_topic(new, false).await {
         Ok(made) => println!("{} has {} partitions", made.name, made.partitions.len()),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use rafka_broker::Failure;
 use rafka_broker::request::{
-    Admin as Request, AdminReply, ClusterDescription, DeleteRecords, FoundOffset, ListOffsets, NewTopic, OffsetSpec,
-    TopicDescription, TopicReply,
+    Admin as Request, AdminReply, ClusterDescription, ConfigChange, DeleteRecords, FoundOffset, ListOffsets, NewTopic,
+    OffsetSpec, TopicDescription, TopicReply,
 };
 use rafka_dht::Route;
 use rafka_model::{Offset, PartitionId, TopicName, TopicPartition};
@@ -67,7 +67,9 @@ impl Admin {
         changes: BTreeMap<String, Option<String>>,
         validate_only: bool,
     ) -> Result<TopicDescription, Error> {
-        let request = Request::AlterConfigs { name: name.to_owned(), changes, validate_only };
+        let change = |value: Option<String>| value.map_or(ConfigChange::Reset, ConfigChange::Set);
+        let changes = changes.into_iter().map(|(key, value)| (key, change(value))).collect();
+        let request = Request::AlterConfigs { name: name.to_owned(), changes, replace: false, validate_only };
         only(self.change(&request, validate_only, "cannot alter").await?)
     }
 
@@ -76,7 +78,8 @@ impl Admin {
     /// # Errors
     /// As [`Self::alter_configs`].
     pub async fn add_partitions(&self, name: &str, total: u32, validate_only: bool) -> Result<TopicDescription, Error> {
-        let request = Request::AddPartitions { name: name.to_owned(), total, validate_only };
+        let (name, assignments) = (name.to_owned(), Vec::new());
+        let request = Request::AddPartitions { name, total, assignments, validate_only };
         only(self.change(&request, validate_only, "cannot add partitions to").await?)
     }
 

@@ -15,6 +15,9 @@ use libp2p::kad::RecordKey;
 use libp2p::kad::store::RecordStore;
 use rafka_broker::metadata::{Image, decode_entry, decode_image, encode_entry, encode_image};
 use rafka_dht::{Signer, ValidatingStore, Verifier, clock, store};
+use rafka_kafka::header::RequestHeader;
+use rafka_kafka::testing::{Part, codec};
+use rafka_kafka::{ApiKey, wire};
 use rafka_log::disk::{Disk, MemoryDisk};
 use rafka_log::{LogConfig, PartitionLog, Shutdown};
 use rafka_model::limits::{BATCH_DECOMPRESSED_BYTES_MAX, MIB, READ_BYTES_MAX};
@@ -45,6 +48,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("frame", frame),
     ("gossip", gossip),
     ("hello", hello),
+    ("kafka_request", kafka_request),
+    ("kafka_response", kafka_response),
     ("log_recovery", log_recovery),
     ("metadata", metadata),
     ("produce", produce),
@@ -377,4 +382,29 @@ pub fn address(data: &[u8]) -> bool {
     let listen = text.parse::<ListenAddress>();
     let advertised = text.parse::<AdvertisedAddress>();
     bootstrap.is_ok() || listen.is_ok() || advertised.is_ok()
+}
+
+/// `API's place among all | version's place in its range | message`: a request of a Kafka client. The same bytes are
+/// also taken for a frame, which begins with a header.
+pub fn kafka_request(data: &[u8]) -> bool {
+    let _ = RequestHeader::decode(&mut wire::Reader::new(Bytes::copy_from_slice(data)));
+    kafka_message(Part::Request, data)
+}
+
+/// The same for a response: relays and tests read them.
+pub fn kafka_response(data: &[u8]) -> bool {
+    kafka_message(Part::Response, data)
+}
+
+fn kafka_message(part: Part, data: &[u8]) -> bool {
+    let Some(([key, version], message)) = data.split_first_chunk::<2>() else { return false };
+    let key = ApiKey::ALL[usize::from(*key) % ApiKey::ALL.len()];
+    let versions = key.versions();
+    let version = versions.start() + i16::from(*version) % (versions.end() - versions.start() + 1);
+    let recode = codec(key, part).recode;
+    let Ok(again) = recode(key, version, Bytes::copy_from_slice(message)) else { return false };
+    let again = again.expect("what was decoded can be encoded").concat();
+    let third = recode(key, version, again.clone().into()).expect("and decoded again").expect("and encoded").concat();
+    assert_eq!(again, third);
+    true
 }

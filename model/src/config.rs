@@ -25,6 +25,8 @@ pub enum Kind {
     Boolean,
     /// A number from 0 to 1, both included.
     Ratio,
+    /// Any text, also none.
+    Text,
 }
 
 /// One key of the table.
@@ -53,10 +55,28 @@ pub const KEYS: &[Key] = &[
         doc: "What happens to old segments: `delete` removes them by `retention.ms` and `retention.bytes`; `compact` keeps the newest record of each key.",
     },
     Key {
+        name: "compression.gzip.level",
+        default: "-1",
+        kind: integer(-1, 9),
+        doc: "Level at which batches would be compressed by gzip here; batches keep what the producer chose, so it has no effect.",
+    },
+    Key {
+        name: "compression.lz4.level",
+        default: "9",
+        kind: integer(1, 17),
+        doc: "Level at which batches would be compressed by lz4 here; batches keep what the producer chose, so it has no effect.",
+    },
+    Key {
         name: "compression.type",
         default: "producer",
         kind: Kind::Choice(&["producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"]),
         doc: "Codec of stored batches; `producer` keeps what the producer chose and touches nothing.",
+    },
+    Key {
+        name: "compression.zstd.level",
+        default: "3",
+        kind: integer(-131_072, 22),
+        doc: "Level at which batches would be compressed by zstd here; batches keep what the producer chose, so it has no effect.",
     },
     Key {
         name: "delete.retention.ms",
@@ -89,10 +109,34 @@ pub const KEYS: &[Key] = &[
         doc: "Time (ms) before appended records are flushed; the node-wide flusher works besides.",
     },
     Key {
+        name: "follower.replication.throttled.replicas",
+        default: "",
+        kind: Kind::Text,
+        doc: "Replicas (`PARTITION:NODE,…` or `*`) whose replication traffic, as followers, is throttled; accepted, without effect.",
+    },
+    Key {
         name: "index.interval.bytes",
         default: "4096",
         kind: integer(0, i32::MAX as i64),
         doc: "Bytes of log between two entries of the offset and time indexes.",
+    },
+    Key {
+        name: "leader.replication.throttled.replicas",
+        default: "",
+        kind: Kind::Text,
+        doc: "Replicas (`PARTITION:NODE,…` or `*`) whose replication traffic, as leaders, is throttled; accepted, without effect.",
+    },
+    Key {
+        name: "local.retention.bytes",
+        default: "-2",
+        kind: integer(-2, i64::MAX),
+        doc: "Bytes kept on disk of a partition with tiered storage; there is none, so it has no effect.",
+    },
+    Key {
+        name: "local.retention.ms",
+        default: "-2",
+        kind: integer(-2, i64::MAX),
+        doc: "Time (ms) records stay on disk with tiered storage; there is none, so it has no effect.",
     },
     Key {
         name: "max.compaction.lag.ms",
@@ -149,6 +193,24 @@ pub const KEYS: &[Key] = &[
         doc: "Reserve the whole segment's space on disk at once.",
     },
     Key {
+        name: "remote.log.copy.disable",
+        default: "false",
+        kind: Kind::Boolean,
+        doc: "Stops copying to tiered storage; there is none, so it has no effect.",
+    },
+    Key {
+        name: "remote.log.delete.on.disable",
+        default: "false",
+        kind: Kind::Boolean,
+        doc: "Deletes what tiered storage holds when it is disabled; there is none, so it has no effect.",
+    },
+    Key {
+        name: "remote.storage.enable",
+        default: "false",
+        kind: Kind::Choice(&["false"]),
+        doc: "Tiered storage; not available, so it cannot be enabled.",
+    },
+    Key {
         name: "retention.bytes",
         default: "-1",
         kind: integer(-1, i64::MAX),
@@ -167,6 +229,18 @@ pub const KEYS: &[Key] = &[
         doc: "Size at which a segment is closed and the next begun.",
     },
     Key {
+        name: "segment.index.bytes",
+        default: "10485760",
+        kind: integer(4, i32::MAX as i64),
+        doc: "Size of a segment's indexes; they grow as needed, so it has no effect.",
+    },
+    Key {
+        name: "segment.jitter.ms",
+        default: "0",
+        kind: integer(0, i64::MAX),
+        doc: "Random time (ms) taken off `segment.ms`, so that segments do not roll together; accepted, without effect.",
+    },
+    Key {
         name: "segment.ms",
         default: "604800000",
         kind: integer(1, i64::MAX),
@@ -177,6 +251,12 @@ pub const KEYS: &[Key] = &[
         default: "file",
         kind: Kind::Choice(&["file", "memory"]),
         doc: "Where the log lives: on disk, or in memory only (gone with the process). Fixed when the topic is created.",
+    },
+    Key {
+        name: "unclean.leader.election.enable",
+        default: "false",
+        kind: Kind::Boolean,
+        doc: "Lets a replica lead that may lack committed records; without effect while partitions have one replica.",
     },
 ];
 
@@ -295,6 +375,7 @@ impl fmt::Display for Kind {
             Self::Choice(words) => write!(f, "one of {}", words.join(", ")),
             Self::Boolean => f.write_str("true or false"),
             Self::Ratio => f.write_str("a number from 0 to 1"),
+            Self::Text => write!(f, "a text of at most {CONFIG_VALUE_BYTES_MAX} bytes"),
         }
     }
 }
@@ -311,6 +392,15 @@ impl Key {
         })
     }
 
+    /// True if the value is a list of words, split by commas.
+    #[must_use]
+    pub fn is_list(&self) -> bool {
+        matches!(
+            self.name,
+            "cleanup.policy" | "follower.replication.throttled.replicas" | "leader.replication.throttled.replicas"
+        )
+    }
+
     /// Checks `value` against the kind.
     ///
     /// # Errors
@@ -322,6 +412,7 @@ impl Key {
                 Kind::Choice(words) => words.contains(&value),
                 Kind::Boolean => matches!(value, "true" | "false"),
                 Kind::Ratio => ratio_ppm(value).is_some(),
+                Kind::Text => true,
             };
         if legal {
             return Ok(());
@@ -447,6 +538,21 @@ mod tests {
         }
         assert_eq!(TopicConfig::default().max_message_bytes, BATCH_BYTES_DEFAULT);
         assert_eq!(TopicConfig::default().retention_ms, Some(604_800_000));
+    }
+
+    #[test]
+    fn keys_without_effect_are_accepted_and_say_so() {
+        for (key, value) in [
+            ("compression.zstd.level", "19"),
+            ("follower.replication.throttled.replicas", "0:1,1:2"),
+            ("local.retention.ms", "-2"),
+            ("segment.index.bytes", "4096"),
+            ("segment.jitter.ms", "100"),
+        ] {
+            assert!(set(key, value).is_ok(), "{key}");
+            assert!(Key::find(key).expect("known").doc.contains("effect"), "{key}");
+        }
+        assert!(set("remote.storage.enable", "true").is_err(), "it would not be done");
     }
 
     #[test]

@@ -138,6 +138,46 @@ pub const CERTIFICATE_BYTES_MAX: usize = 4 * KIB;
 /// Partitions named by one produce or fetch.
 pub const REQUEST_PARTITIONS_MAX: usize = 10_000;
 
+// Kafka door -------------------------------------------------------------------------------------
+
+/// Memory that the arrays of a Kafka frame may take once decoded: the frame's bytes times this …
+pub const KAFKA_DECODED_FACTOR: usize = 32;
+/// … and this, so that no small frame is refused …
+pub const KAFKA_DECODED_BYTES_MIN: usize = 64 * KIB;
+/// … but at most this.
+pub const KAFKA_DECODED_BYTES_MAX: usize = 64 * MIB;
+
+/// Largest Kafka frame that is read, unless configured otherwise (Kafka's `socket.request.max.bytes`).
+pub const KAFKA_FRAME_BYTES_MAX: usize = 100 * MIB;
+/// Bytes of Kafka requests that a node holds at once, unless configured otherwise.
+pub const KAFKA_REQUEST_BYTES_MAX: usize = 256 * MIB;
+/// A Kafka frame takes memory from what all connections share once more of it than this is there or announced.
+pub const KAFKA_FRAME_FREE_BYTES: usize = 64 * KIB;
+/// Read at once from a Kafka connection while no large frame is on its way.
+pub const KAFKA_READ_BYTES: usize = 16 * KIB;
+/// Replies of one Kafka connection that wait for replicas or for the client …
+pub const KAFKA_PIPELINE_MAX: usize = 128;
+/// … and their bytes: beyond, no further request is begun until the client has taken some.
+pub const KAFKA_PIPELINE_BYTES_MAX: usize = MIB;
+/// Bytes of replies that all Kafka clients together have not taken, beyond which everybody is given less at a time …
+pub const KAFKA_REPLY_BYTES_PRESSED: usize = 256 * MIB;
+/// … namely this much by one fetch.
+pub const KAFKA_FETCH_BYTES_PRESSED: u32 = 64 * KIB as u32;
+/// A Kafka connection on which nothing comes is closed after this time, unless configured otherwise.
+pub const KAFKA_IDLE_MS: u64 = 600_000;
+/// A Kafka client takes some of its replies within this time.
+pub const KAFKA_SEND_MS_MAX: u64 = 60_000;
+/// Kafka connections of a node, unless configured otherwise.
+pub const KAFKA_CONNECTIONS_MAX: usize = 16_384;
+/// Longest wait of a Metadata request for the topics that it made.
+pub const KAFKA_AUTO_CREATE_MS_MAX: u64 = 3_000;
+/// Topics that one Metadata request may make.
+pub const KAFKA_AUTO_CREATE_TOPICS_MAX: usize = 100;
+/// Changes of one Kafka request that wait for the controller at once.
+pub const KAFKA_CHANGES_MAX: usize = 64;
+/// Partitions in one page of DescribeTopicPartitions (Kafka's `max.request.partition.size.limit`).
+pub const KAFKA_PAGE_PARTITIONS_MAX: usize = 2000;
+
 // Swarm -----------------------------------------------------------------------------------------
 
 /// Connections of one peer.
@@ -313,6 +353,9 @@ const _: () = {
     assert!(DHT_RECORD_BYTES_MAX * 2 <= DHT_PACKET_BYTES_MAX, "a packet carries a record and peers");
     assert!(HEARTBEAT_MS * 4 <= SESSION_MS, "a session survives lost heartbeats");
     assert!(PEER_REQUESTS_MAX <= PEER_STREAMS_MAX);
+    assert!(KAFKA_DECODED_BYTES_MIN < KAFKA_DECODED_BYTES_MAX);
+    assert!(KAFKA_READ_BYTES <= KAFKA_FRAME_FREE_BYTES && KAFKA_FRAME_FREE_BYTES < KAFKA_FRAME_BYTES_MAX);
+    assert!(KAFKA_FRAME_BYTES_MAX <= KAFKA_REQUEST_BYTES_MAX && KAFKA_REQUEST_BYTES_MAX < u32::MAX as usize);
     assert!(PEER_STREAMS_MAX < 512, "yamux kills a connection of more substreams");
     assert!(PEER_REQUESTS_MAX <= PEER_CALLS_MAX);
     assert!(2 * PEER_CALLS_MAX + 64 < 512, "calls of both sides, kad and gossip share a connection");

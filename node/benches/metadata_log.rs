@@ -154,7 +154,7 @@ async fn create(handle: rafka_node::controller::Handle, caller: usize, began: In
     while began.elapsed() < ROUND {
         let one = Instant::now();
         let name = format!("t{caller}-{}", each.len());
-        let topic = NewTopic { name, partitions: Some(1), replication_factor: None, configs: Default::default() };
+        let topic = NewTopic { name, partitions: Some(1), ..NewTopic::default() };
         handle.admin(Admin::CreateTopics { topics: vec![topic], validate_only: false }).await.expect("creates");
         each.push(one.elapsed());
     }

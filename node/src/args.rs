@@ -31,6 +31,10 @@ pub struct NodeArgs {
     listen: Vec<String>,
     #[arg(long, value_name = "ADDR", help = doc("--advertise"))]
     advertise: Vec<String>,
+    #[arg(long, value_name = "[NAME=]HOST:PORT", help = doc("--kafka-listen"))]
+    kafka_listen: Vec<String>,
+    #[arg(long, value_name = "[NAME=]HOST:PORT", help = doc("--kafka-advertise"))]
+    kafka_advertise: Vec<String>,
     #[arg(long, value_name = "ADDR", help = doc("--bootstrap"))]
     bootstrap: Vec<String>,
     #[arg(long, help = doc("--init"))]
@@ -83,6 +87,8 @@ impl NodeArgs {
             ("--data-dir", one(&self.data_dir)),
             ("--listen", many(&self.listen)),
             ("--advertise", many(&self.advertise)),
+            ("--kafka-listen", many(&self.kafka_listen)),
+            ("--kafka-advertise", many(&self.kafka_advertise)),
             ("--bootstrap", many(&self.bootstrap)),
             ("--init", switch(self.init)),
             ("--bootstrap-expect", one(&self.bootstrap_expect)),
@@ -170,7 +176,7 @@ mod tests {
         let bootstrap = node.flags().into_iter().find(|flag| flag.key == "mesh.bootstrap").expect("given");
         assert_eq!(bootstrap.value, Value::Many(vec!["a:1".to_owned(), "b:2".to_owned()]));
         assert_eq!(node.set, ["node.rack=r"]);
-        assert!(RafkaNode::try_parse_from(["rafka-node", "--kafka-listen", "127.0.0.1:9092"]).is_err());
+        assert!(RafkaNode::try_parse_from(["rafka-node", "--lane-listen", "127.0.0.1:7400"]).is_err());
     }
 
     #[test]

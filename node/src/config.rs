@@ -7,6 +7,7 @@
 
 mod error;
 mod file;
+mod kafka;
 mod key;
 mod load;
 mod reference;
@@ -19,10 +20,11 @@ mod topic;
 mod value;
 
 pub use error::{ConfigError, EXIT_BAD_CONFIG, Problem};
+pub use kafka::{KafkaAdvertise, KafkaListen};
 pub use key::{Key, Kind, Preset, Unit};
 pub use load::{Loaded, Shown, load};
 pub use reference::{default_yaml, reference_markdown};
-pub use sections::{Cache, Cluster, Config, Log, Mesh, Node, Ops, SECTIONS, Section, Security, keys};
+pub use sections::{Cache, Cluster, Config, Kafka, Log, Mesh, Node, Ops, SECTIONS, Section, Security, keys};
 pub use security::{Door, check_doors};
 pub use sources::{Directories, Files, Flag, HostFiles, Origin, Sources};
 pub use topic::Topic;

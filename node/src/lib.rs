@@ -11,6 +11,7 @@ pub mod consensus;
 pub mod controller;
 pub mod datadir;
 pub mod image;
+pub mod kafka;
 pub mod logging;
 pub mod mesh;
 pub mod metrics;

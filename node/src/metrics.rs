@@ -6,6 +6,7 @@
 //! `ops.metric_partitions_max`. Dashboards made for Kafka find the names that they know beside `rafka_*`.
 
 mod exchanges;
+mod kafka;
 mod process;
 mod sample;
 mod table;
@@ -108,6 +109,11 @@ impl Metrics {
     /// Shows the counters of the protocols' frames. Call it once for each set of counters.
     pub fn exchanges(&self, counters: Arc<rpc::Counters>) {
         self.registry.lock().register_collector(Box::new(exchanges::Exchanges(counters)));
+    }
+
+    /// Shows the counters of the Kafka door. Call it once.
+    pub fn kafka(&self, counters: Arc<rafka_kafka::metrics::Metrics>) {
+        self.registry.lock().register_collector(Box::new(kafka::KafkaDoor(counters)));
     }
 
     /// Asks `source` at each scrape for what the node is at that moment; `partitions_max` of its partitions get series

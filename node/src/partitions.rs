@@ -39,7 +39,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rafka_broker::metadata::Image;
 use rafka_broker::request::{
-    DeleteRecords, Fetch, Fetched, FoundOffset, ListOffsets, PartitionReply, Produce, Produced,
+    DeleteRecords, EpochEnd, EpochEnds, Fetch, Fetched, FoundOffset, ListOffsets, PartitionReply, Produce, Produced,
 };
 use rafka_broker::{ErrorCode, Failure};
 use rafka_log::disk::Disk;
@@ -50,6 +50,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub use clock::{Clock, SystemClock};
 pub use config::Config;
+pub use produce::Unsettled;
 pub use reconcile::Reconciled;
 pub use shutdown::ShutdownError;
 pub use stats::{PartitionStats, Stats, Totals};
@@ -173,7 +174,12 @@ impl Partitions {
     ///
     /// Cancel safe: what was appended stays.
     pub async fn produce(&self, request: Produce) -> Vec<PartitionReply<Produced>> {
-        self.inner.produce(request).await
+        self.append(request).await.settle().await
+    }
+
+    /// The first half of [`Self::produce`]: ends when everything is in the log or refused.
+    pub async fn append(&self, request: Produce) -> Unsettled {
+        self.inner.append(request).await
     }
 
     /// Reads committed batches, waiting for `min_bytes` of them at most `max_wait_ms`. Cancel safe.
@@ -184,6 +190,12 @@ impl Partitions {
     /// Looks offsets up. Cancel safe.
     pub async fn list_offsets(&self, request: ListOffsets) -> Vec<PartitionReply<FoundOffset>> {
         self.inner.list_offsets(request).await
+    }
+
+    /// Says where leader epochs end; `None` for one that is newer than the log knows.
+    #[must_use]
+    pub fn epoch_ends(&self, request: EpochEnds) -> Vec<PartitionReply<Option<EpochEnd>>> {
+        self.inner.epoch_ends(request)
     }
 
     /// Moves log starts; answers with the new ones once they are durable. Cancelling it does not stop the work.

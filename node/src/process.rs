@@ -96,7 +96,7 @@ async fn serve(server: &Server) -> Result<(), ServerError> {
     let ready = wait_ready(server).await?;
     info!(
         node = ready.node_id, peer = ready.peer_id, cluster = ready.cluster_id, mesh = ?ready.mesh,
-        ops = ready.ops, ready_ms = ready.ready_ms, "ready"
+        kafka = ?ready.kafka, ops = ready.ops, ready_ms = ready.ready_ms, "ready"
     );
     server.write_ready_file(&ready)?;
     Err(ServerError::Refused(server.refused().await))

@@ -37,6 +37,8 @@ pub struct Server {
     raft: Option<RaftLog>,
     health: Health,
     ops: Option<SocketAddr>,
+    /// Listeners of the Kafka door.
+    kafka: Vec<String>,
     tasks: Tasks,
     stop: Stop,
     /// Why the cluster refuses this node, once it does.
@@ -70,6 +72,8 @@ pub struct Ready {
     pub cluster_id: String,
     /// Mesh addresses with `/p2p`, as bound.
     pub mesh: Vec<String>,
+    /// Kafka listeners, as bound; those with a name of their own as `NAME=HOST:PORT`.
+    pub kafka: Vec<String>,
     /// Ops HTTP, as bound.
     pub ops: Option<String>,
     /// This process.
@@ -98,6 +102,9 @@ pub enum ServerError {
     /// The metadata log cannot be opened.
     #[error("cannot open the metadata log: {0}")]
     Consensus(String),
+    /// The Kafka door cannot listen.
+    #[error(transparent)]
+    Kafka(#[from] crate::kafka::BindError),
     /// Ops HTTP cannot listen.
     #[error(transparent)]
     Ops(#[from] crate::ops::BindError),
@@ -171,6 +178,7 @@ impl Server {
             peer_id: peer.to_string(),
             cluster_id: self.cluster_id().to_string(),
             mesh: self.cluster.mesh.listening().into_iter().map(with_peer).collect(),
+            kafka: self.kafka.clone(),
             ops: self.ops.map(|address| address.to_string()),
             pid: std::process::id(),
             data_dir: self.data.root().to_path_buf(),

@@ -6,6 +6,7 @@
 mod admin;
 mod fetch;
 mod hello;
+pub(crate) mod kafka;
 mod produce;
 mod register;
 mod resolve;

@@ -5,14 +5,27 @@
 mod reply;
 mod swarm;
 
-use rafka_broker::request::{Admin, NewTopic};
-use rafka_model::limits::{CONFIG_VALUE_BYTES_MAX, REQUEST_PARTITIONS_MAX};
+use std::collections::BTreeMap;
+
+use rafka_broker::request::{Admin, ConfigChange, NewTopic};
+use rafka_model::NodeId;
+use rafka_model::limits::{
+    CONFIG_VALUE_BYTES_MAX, LABEL_BYTES_MAX, REQUEST_PARTITIONS_MAX, TOPIC_CONFIGS_MAX, TOPIC_PARTITIONS_MAX,
+};
 
 use crate::Frame;
 use crate::proto::{self, admin_request::Kind};
-use crate::wire::{self, DecodeError, bounded, configs, header_only, no_body, set_configs, set_configs_to_wire, text};
+use crate::wire::{
+    self, DecodeError, bounded, header_only, no_body, node_ids, node_ids_to_wire, optional_text, set_configs,
+    set_configs_to_wire, text, topic_id, topic_id_to_wire,
+};
 
 pub use reply::{decode_reply, encode_reply};
+
+/// Operations on a config: of a value, or of the words of a list.
+const SET: u32 = 0;
+const APPEND: u32 = 1;
+const SUBTRACT: u32 = 2;
 
 /// Encodes a request.
 #[must_use]
@@ -25,19 +38,20 @@ pub fn encode_request(request: &Admin) -> Frame {
         Admin::DeleteTopics { names, validate_only } => {
             Kind::DeleteTopics(proto::DeleteTopics { names: names.clone(), validate_only: *validate_only })
         }
-        Admin::AlterConfigs { name, changes, validate_only } => {
-            let change =
-                |(key, value): (&String, &Option<String>)| proto::Config { key: key.clone(), value: value.clone() };
-            Kind::AlterConfigs(proto::AlterConfigs {
-                name: name.clone(),
-                changes: changes.iter().map(change).collect(),
-                validate_only: *validate_only,
-            })
-        }
-        Admin::AddPartitions { name, total, validate_only } => Kind::AddPartitions(proto::AddPartitions {
+        Admin::DeleteTopicsById { ids } => Kind::DeleteTopicsById(proto::DeleteTopicsById {
+            ids: ids.iter().map(|id| topic_id_to_wire(*id)).collect(),
+        }),
+        Admin::AlterConfigs { name, changes, replace, validate_only } => Kind::AlterConfigs(proto::AlterConfigs {
+            name: name.clone(),
+            changes: changes.iter().map(change_to_wire).collect(),
+            validate_only: *validate_only,
+            replace: *replace,
+        }),
+        Admin::AddPartitions { name, total, assignments, validate_only } => Kind::AddPartitions(proto::AddPartitions {
             name: name.clone(),
             total: *total,
             validate_only: *validate_only,
+            assignments: assignments.iter().map(assignment_to_wire).collect(),
         }),
         Admin::DescribeTopics { names } => Kind::DescribeTopics(proto::DescribeTopics { names: names.clone() }),
         Admin::DescribeCluster => Kind::DescribeCluster(proto::DescribeCluster {}),
@@ -55,7 +69,7 @@ pub fn encode_request(request: &Admin) -> Frame {
 pub fn decode_request(frame: &Frame) -> Result<Admin, DecodeError> {
     no_body(frame)?;
     let limit = REQUEST_PARTITIONS_MAX + 8;
-    let wire: proto::AdminRequest = wire::decode(frame.header(), "fields of a request", limit, &[1, 2, 3, 4, 5])?;
+    let wire: proto::AdminRequest = wire::decode(frame.header(), "fields of a request", limit, &[1, 2, 3, 4, 5, 8])?;
     Ok(match wire.kind.ok_or(DecodeError::Missing("kind of request"))? {
         Kind::CreateTopics(create) => Admin::CreateTopics {
             topics: bounded("topics", create.topics, REQUEST_PARTITIONS_MAX)?
@@ -67,14 +81,24 @@ pub fn decode_request(frame: &Frame) -> Result<Admin, DecodeError> {
         Kind::DeleteTopics(delete) => {
             Admin::DeleteTopics { names: names(delete.names)?, validate_only: delete.validate_only }
         }
+        Kind::DeleteTopicsById(delete) => Admin::DeleteTopicsById {
+            ids: bounded("topic ids", delete.ids, REQUEST_PARTITIONS_MAX)?
+                .iter()
+                .map(|id| topic_id(id))
+                .collect::<Result<_, _>>()?,
+        },
         Kind::AlterConfigs(alter) => Admin::AlterConfigs {
             name: name(alter.name)?,
-            changes: configs(alter.changes)?,
+            changes: changes(alter.changes)?,
+            replace: alter.replace,
             validate_only: alter.validate_only,
         },
-        Kind::AddPartitions(add) => {
-            Admin::AddPartitions { name: name(add.name)?, total: add.total, validate_only: add.validate_only }
-        }
+        Kind::AddPartitions(add) => Admin::AddPartitions {
+            name: name(add.name)?,
+            total: add.total,
+            assignments: assignments(add.assignments)?,
+            validate_only: add.validate_only,
+        },
         Kind::DescribeTopics(describe) => Admin::DescribeTopics { names: names(describe.names)? },
         Kind::DescribeCluster(_) => Admin::DescribeCluster,
         Kind::DescribeSwarm(_) => Admin::DescribeSwarm,
@@ -89,6 +113,7 @@ fn new_topic_to_wire(topic: &NewTopic) -> proto::NewTopic {
         partitions: topic.partitions,
         replication_factor: topic.replication_factor.map(u32::from),
         configs: set_configs_to_wire(&topic.configs),
+        assignments: topic.assignments.iter().map(assignment_to_wire).collect(),
     }
 }
 
@@ -98,7 +123,46 @@ fn new_topic_from_wire(topic: proto::NewTopic) -> Result<NewTopic, DecodeError> 
         partitions: topic.partitions,
         replication_factor: topic.replication_factor.map(factor).transpose()?,
         configs: set_configs(topic.configs)?,
+        assignments: assignments(topic.assignments)?,
     })
+}
+
+fn assignment_to_wire(replicas: &Vec<NodeId>) -> proto::Assignment {
+    proto::Assignment { nodes: node_ids_to_wire(replicas) }
+}
+
+fn assignments(found: Vec<proto::Assignment>) -> Result<Vec<Vec<NodeId>>, DecodeError> {
+    let found = bounded("assignments", found, TOPIC_PARTITIONS_MAX as usize)?;
+    found.into_iter().map(|assignment| node_ids("replicas", assignment.nodes)).collect()
+}
+
+fn change_to_wire((key, change): (&String, &ConfigChange)) -> proto::ConfigChange {
+    let (value, operation) = match change {
+        ConfigChange::Set(value) => (Some(value), SET),
+        ConfigChange::Reset => (None, SET),
+        ConfigChange::Append(words) => (Some(words), APPEND),
+        ConfigChange::Subtract(words) => (Some(words), SUBTRACT),
+    };
+    proto::ConfigChange { key: key.clone(), value: value.cloned(), operation }
+}
+
+fn changes(found: Vec<proto::ConfigChange>) -> Result<BTreeMap<String, ConfigChange>, DecodeError> {
+    let mut changes = BTreeMap::new();
+    for change in bounded("configs", found, TOPIC_CONFIGS_MAX)? {
+        let key = text("config key", change.key, LABEL_BYTES_MAX)?;
+        let value = optional_text("config value", change.value, CONFIG_VALUE_BYTES_MAX)?;
+        let change = match (change.operation, value) {
+            (SET, Some(value)) => ConfigChange::Set(value),
+            (SET, None) => ConfigChange::Reset,
+            (APPEND, Some(words)) => ConfigChange::Append(words),
+            (SUBTRACT, Some(words)) => ConfigChange::Subtract(words),
+            _ => return Err(DecodeError::Missing("operation on a config")),
+        };
+        if changes.insert(key.clone(), change).is_some() {
+            return Err(DecodeError::Invalid { what: "config key", found: format!("{key} comes twice") });
+        }
+    }
+    Ok(changes)
 }
 
 fn factor(factor: u32) -> Result<u16, DecodeError> {

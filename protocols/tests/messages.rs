@@ -8,9 +8,9 @@ use proptest::option;
 use proptest::prelude::*;
 use rafka_broker::metadata::{Node, PartitionState, Role};
 use rafka_broker::request::{
-    Acks, Admin, AdminReply, ClusterDescription, DeleteRecords, Fetch, FetchPartition, Fetched, FoundOffset,
-    ListOffsets, NewTopic, OffsetSpec, PartitionReply, Produce, ProducePartition, Produced, ProducerIdBlock,
-    TopicDescription, TopicReply,
+    Acks, Admin, AdminReply, ClusterDescription, ConfigChange, DeleteRecords, Fetch, FetchPartition, Fetched,
+    FoundOffset, ListOffsets, NewTopic, OffsetSpec, PartitionReply, Produce, ProducePartition, Produced,
+    ProducerIdBlock, TopicDescription, TopicReply,
 };
 use rafka_broker::{ErrorCode, Failure, LeaderHint};
 use rafka_model::limits::{
@@ -130,20 +130,32 @@ fn configs() -> impl Strategy<Value = BTreeMap<String, String>> {
 }
 
 fn admin_request() -> impl Strategy<Value = Admin> {
-    let topic = (word(), option::of(any::<u32>()), option::of(any::<u16>()), configs()).prop_map(
-        |(name, partitions, replication_factor, configs)| NewTopic { name, partitions, replication_factor, configs },
+    let topic = (word(), option::of(any::<u32>()), option::of(any::<u16>()), configs(), assignments()).prop_map(
+        |(name, partitions, replication_factor, configs, assignments)| NewTopic {
+            name,
+            partitions,
+            replication_factor,
+            configs,
+            assignments,
+        },
     );
+    let change = prop_oneof![
+        Just(ConfigChange::Reset),
+        word().prop_map(ConfigChange::Set),
+        word().prop_map(ConfigChange::Append),
+        word().prop_map(ConfigChange::Subtract),
+    ];
     prop_oneof![
         (vec(topic, 0..4), any::<bool>())
             .prop_map(|(topics, validate_only)| Admin::CreateTopics { topics, validate_only }),
         (vec(word(), 0..4), any::<bool>())
             .prop_map(|(names, validate_only)| Admin::DeleteTopics { names, validate_only }),
-        (word(), btree_map(word(), option::of(word()), 0..4), any::<bool>())
-            .prop_map(|(name, changes, validate_only)| Admin::AlterConfigs { name, changes, validate_only }),
-        (word(), any::<u32>(), any::<bool>()).prop_map(|(name, total, validate_only)| Admin::AddPartitions {
-            name,
-            total,
-            validate_only
+        vec(any::<[u8; 16]>().prop_map(TopicId), 0..4).prop_map(|ids| Admin::DeleteTopicsById { ids }),
+        (word(), btree_map(word(), change, 0..4), any::<bool>(), any::<bool>()).prop_map(
+            |(name, changes, replace, validate_only)| Admin::AlterConfigs { name, changes, replace, validate_only }
+        ),
+        (word(), any::<u32>(), assignments(), any::<bool>()).prop_map(|(name, total, assignments, validate_only)| {
+            Admin::AddPartitions { name, total, assignments, validate_only }
         }),
         vec(word(), 0..4).prop_map(|names| Admin::DescribeTopics { names }),
         Just(Admin::DescribeCluster),
@@ -151,6 +163,10 @@ fn admin_request() -> impl Strategy<Value = Admin> {
         Just(Admin::InitProducerId),
         Just(Admin::AllocateProducerIds),
     ]
+}
+
+fn assignments() -> impl Strategy<Value = Vec<Vec<NodeId>>> {
+    vec(node_ids(), 0..4)
 }
 
 fn node_ids() -> impl Strategy<Value = Vec<NodeId>> {

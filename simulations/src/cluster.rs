@@ -7,7 +7,6 @@
 mod ledger;
 mod nodes;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -203,7 +202,7 @@ impl Run {
             name: topic.to_string(),
             partitions: Some(config.partitions),
             replication_factor: Some(1),
-            configs: BTreeMap::new(),
+            ..NewTopic::default()
         };
         let made = client.admin().create_topic(new, false).await.map_err(|error| error.to_string())?;
         let owners = made.partitions.iter().map(|(_, state)| state.replicas.first().map_or(0, |id| id.0)).collect();

@@ -226,7 +226,7 @@ impl Swarm {
             name: name.to_string(),
             partitions: Some(self.config.partitions),
             replication_factor: Some(1),
-            configs: BTreeMap::new(),
+            ..NewTopic::default()
         });
         let seed = self.random.bytes();
         let made = self.around.registry.create_topics(topics.collect(), seed);

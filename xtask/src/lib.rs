@@ -1,8 +1,10 @@
 //! Project automation: what keeps the house in order, and what the scripts need.
 //!
 //! [`house`] checks layers, sources, limits and licences; [`generate`] writes the files that come from code; [`fuzz`]
-//! builds and runs the fuzz targets on the stable toolchain; [`data`] makes big inputs and compares what came back.
+//! builds and runs the fuzz targets on the stable toolchain; [`data`] makes big inputs and compares what came back;
+//! [`compat`] runs real Kafka clients against real nodes.
 
+pub mod compat;
 pub mod data;
 pub mod fuzz;
 pub mod generate;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use xtask::{data, fuzz, generate, house};
+use xtask::{compat, data, fuzz, generate, house};
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Project automation")]
@@ -25,6 +25,8 @@ enum Command {
     },
     /// Build and run fuzz targets, without cargo-fuzz, on the stable toolchain.
     Fuzz(fuzz::Options),
+    /// Install real Kafka clients, and run them against real nodes.
+    Compat(compat::Options),
     /// Make big inputs and compare what came back.
     #[command(subcommand)]
     Data(Data),
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Command::Check => house::check(&xtask::root()).map(|()| println!("house: in order")),
         Command::Generate { check } => generate::run(check),
         Command::Fuzz(options) => fuzz::run(&options),
+        Command::Compat(options) => compat::run(&options),
         Command::Data(Data::Generate { mb, keys, seed, out }) => data::generate(&out, mb, keys, seed).map(|lines| {
             println!("{}", serde_json::json!({ "lines": lines, "keys": keys, "mb": mb }));
         }),

@@ -9,7 +9,7 @@ use super::*;
 use crate::invariants::transition;
 use crate::metadata::{Image, Role, encode_entry};
 use crate::placement::Loads;
-use crate::request::{Admin, AdminReply, NewTopic};
+use crate::request::{Admin, AdminReply, ConfigChange, NewTopic};
 use crate::testing::Random;
 use rules::{Rule, Rules};
 
@@ -174,15 +174,21 @@ impl Simulation {
         let request = match self.random.below(6) {
             0..3 => {
                 let partitions = Some(self.random.below(6) as u32);
-                let new = NewTopic { name, partitions, replication_factor: None, configs: BTreeMap::new() };
+                let new = NewTopic { name, partitions, ..NewTopic::default() };
                 Admin::CreateTopics { topics: vec![new], validate_only }
             }
             3 => Admin::DeleteTopics { names: vec![name], validate_only },
-            4 => Admin::AddPartitions { name, total: self.random.below(12) as u32, validate_only },
+            4 => {
+                let (total, assignments) = (self.random.below(12) as u32, Vec::new());
+                Admin::AddPartitions { name, total, assignments, validate_only }
+            }
             _ => {
-                let value = (!self.random.one_in(3)).then(|| self.random.below(3).to_string());
-                let changes = BTreeMap::from([("retention.ms".to_owned(), value)]);
-                Admin::AlterConfigs { name, changes, validate_only }
+                let change = match self.random.one_in(3) {
+                    true => ConfigChange::Reset,
+                    false => ConfigChange::Set(self.random.below(3).to_string()),
+                };
+                let changes = BTreeMap::from([("retention.ms".to_owned(), change)]);
+                Admin::AlterConfigs { name, changes, replace: self.random.one_in(4), validate_only }
             }
         };
         let mut seed = [0; 32];

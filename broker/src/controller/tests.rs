@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::metadata::{Delta, PartitionState, Role, Topic};
-use crate::request::{Admin, AdminReply, NewTopic, TopicDescription, TopicReply};
+use crate::request::{Admin, AdminReply, ConfigChange, NewTopic, TopicDescription, TopicReply};
 use rafka_model::limits::{ENTRY_DELTAS_MAX, SESSION_MS, TOPIC_PARTITIONS_MAX};
 use rafka_model::{BootId, DirectoryId, LeaderEpoch, PartitionEpoch, PartitionId, TopicId, TopicName};
 
@@ -58,7 +58,7 @@ fn code(result: &Result<TopicDescription, Failure>) -> Option<ErrorCode> {
 }
 
 fn new_topic(name: &str, partitions: u32) -> NewTopic {
-    NewTopic { name: name.to_owned(), partitions: Some(partitions), replication_factor: None, configs: BTreeMap::new() }
+    NewTopic { name: name.to_owned(), partitions: Some(partitions), ..NewTopic::default() }
 }
 
 /// A controller beside the image that its entries were applied to.
@@ -425,9 +425,11 @@ fn configs_change_key_by_key_and_the_storage_engine_never() {
     let mut cluster = Cluster::new(1);
     cluster.create(new_topic("orders", 1)).expect("created");
     let mut alter = |changes: &[(&str, Option<&str>)], validate_only| {
-        let own = |(key, value): &(&str, Option<&str>)| ((*key).to_owned(), value.map(str::to_owned));
-        let changes = changes.iter().map(own).collect();
-        let reply = cluster.admin(Admin::AlterConfigs { name: "orders".to_owned(), changes, validate_only }).remove(0);
+        let own = |(key, value): &(&str, Option<&str>)| {
+            ((*key).to_owned(), value.map_or(ConfigChange::Reset, |value| ConfigChange::Set(value.to_owned())))
+        };
+        let (name, changes) = ("orders".to_owned(), changes.iter().map(own).collect());
+        let reply = cluster.admin(Admin::AlterConfigs { name, changes, replace: false, validate_only }).remove(0);
         let stored = cluster.applied.topics.values().next().expect("one").configs.clone();
         (reply.map(|topic| topic.configs).map_err(|failure| failure.code), stored)
     };
@@ -439,8 +441,68 @@ fn configs_change_key_by_key_and_the_storage_engine_never() {
     assert_eq!(alter(&[("storage.engine", Some("memory"))], false), (Err(ErrorCode::InvalidConfig), one("5")));
     assert_eq!(alter(&[("storage.engine", None)], false), (Ok(one("5")), one("5")), "it is the default already");
     assert_eq!(alter(&[("retention.ms", None)], false), (Ok(BTreeMap::new()), BTreeMap::new()));
-    let missing = Admin::AlterConfigs { name: "x".to_owned(), changes: BTreeMap::new(), validate_only: false };
+    let missing =
+        Admin::AlterConfigs { name: "x".to_owned(), changes: BTreeMap::new(), replace: true, validate_only: false };
     assert_eq!(code(&cluster.admin(missing)[0]), Some(ErrorCode::UnknownTopicOrPartition));
+}
+
+#[test]
+fn configs_are_replaced_and_lists_are_edited() {
+    let mut cluster = Cluster::new(1);
+    let throttled = "leader.replication.throttled.replicas";
+    let configs = BTreeMap::from([("retention.ms".to_owned(), "5".to_owned())]);
+    cluster.create(NewTopic { configs, ..new_topic("orders", 1) }).expect("created");
+    let mut alter = |key: &str, change, replace| {
+        let changes = BTreeMap::from([(key.to_owned(), change)]);
+        let name = "orders".to_owned();
+        let request = Admin::AlterConfigs { name, changes, replace, validate_only: false };
+        cluster.admin(request).remove(0).map(|topic| topic.configs).map_err(|failure| failure.code)
+    };
+    let append = |words: &str| ConfigChange::Append(words.to_owned());
+    let one = |key: &str, value: &str| Ok(BTreeMap::from([(key.to_owned(), value.to_owned())]));
+    assert_eq!(alter("segment.ms", ConfigChange::Set("7".to_owned()), true), one("segment.ms", "7"));
+    assert_eq!(alter("segment.ms", ConfigChange::Reset, false), Ok(BTreeMap::new()));
+    assert_eq!(alter(throttled, append("0:1,1:2"), false), one(throttled, "0:1,1:2"));
+    assert_eq!(alter(throttled, append("1:2, 2:3"), false), one(throttled, "0:1,1:2,2:3"));
+    assert_eq!(alter(throttled, ConfigChange::Subtract("1:2,9:9".to_owned()), false), one(throttled, "0:1,2:3"));
+    assert_eq!(alter("segment.ms", append("1"), false), Err(ErrorCode::InvalidConfig));
+}
+
+#[test]
+fn partitions_go_where_they_are_assigned() {
+    let mut cluster = Cluster::new(3);
+    let assigned = |assignments: &[&[u64]]| NewTopic {
+        assignments: assignments.iter().map(|ids| ids.iter().copied().map(NodeId).collect()).collect(),
+        partitions: None,
+        ..new_topic("orders", 0)
+    };
+    let refused = Some(ErrorCode::InvalidReplicaAssignment);
+    for wrong in [&[&[9][..]][..], &[&[]], &[&[1, 1]], &[&[1, 2]], &[&[1], &[1, 2]]] {
+        assert_eq!(code(&cluster.create(assigned(wrong))), refused, "{wrong:?}");
+    }
+    let both = NewTopic { partitions: Some(1), ..assigned(&[&[1]]) };
+    assert_eq!(code(&cluster.create(both)), Some(ErrorCode::InvalidRequest));
+    cluster.create(assigned(&[&[3], &[1], &[3]])).expect("created");
+    let mut grow = |total, ids: &[u64]| {
+        let assignments = ids.iter().map(|id| vec![NodeId(*id)]).collect();
+        cluster.admin(Admin::AddPartitions { name: "orders".to_owned(), total, assignments, validate_only: false })
+    };
+    assert_eq!(code(&grow(5, &[2])[0]), refused, "two are added");
+    assert_eq!(code(&grow(5, &[2, 4])[0]), refused);
+    assert_eq!(code(&grow(5, &[2, 2])[0]), None);
+    let leaders: Vec<_> = cluster.leaders("orders").into_iter().map(|(id, _)| id).collect();
+    assert_eq!(leaders, [3, 1, 3, 2, 2].map(Some));
+}
+
+#[test]
+fn topics_are_deleted_by_id_and_not_their_successors() {
+    let mut cluster = Cluster::new(1);
+    let first = cluster.create(new_topic("orders", 1)).expect("created").id;
+    let delete = |id| Admin::DeleteTopicsById { ids: vec![id] };
+    assert_eq!(code(&cluster.admin(delete(first))[0]), None);
+    let second = cluster.create(new_topic("orders", 1)).expect("created").id;
+    assert_eq!(code(&cluster.admin(delete(first))[0]), Some(ErrorCode::UnknownTopicId));
+    assert_eq!(cluster.applied.topics.keys().collect::<Vec<_>>(), [&second]);
 }
 
 #[test]
@@ -450,7 +512,7 @@ fn topics_grow_and_never_shrink() {
     let before = cluster.leaders("orders");
     let mut grow = |total, validate_only| {
         let name = "orders".to_owned();
-        cluster.admin(Admin::AddPartitions { name, total, validate_only }).remove(0)
+        cluster.admin(Admin::AddPartitions { name, total, assignments: vec![], validate_only }).remove(0)
     };
     for total in [0, 2, 3, TOPIC_PARTITIONS_MAX + 1, 4 + ENTRY_DELTAS_MAX as u32] {
         assert_eq!(code(&grow(total, false)), Some(ErrorCode::InvalidPartitions), "{total}");

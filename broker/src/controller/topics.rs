@@ -10,10 +10,10 @@ use rafka_model::{
 
 use super::Controller;
 use super::rules::Rule;
-use crate::describe::{describe_topic, unknown_topic};
+use crate::describe::{describe_topic, unknown_topic, unknown_topic_id};
 use crate::metadata::{Delta, PartitionState, Role, Topic};
 use crate::placement::{Candidate, place};
-use crate::request::{Admin, AdminReply, NewTopic, TopicDescription, TopicReply};
+use crate::request::{Admin, AdminReply, ConfigChange, NewTopic, TopicDescription, TopicReply};
 use crate::{ErrorCode, Failure};
 
 const STORAGE_ENGINE: &str = "storage.engine";
@@ -29,10 +29,13 @@ impl Controller {
             Admin::DeleteTopics { names, validate_only } => {
                 names.into_iter().map(|name| TopicReply { result: self.delete(&name, validate_only), name }).collect()
             }
-            Admin::AlterConfigs { name, changes, validate_only } => {
-                one(&name, self.alter(&name, changes, validate_only))
+            Admin::DeleteTopicsById { ids } => ids.into_iter().map(|id| self.delete_by_id(id)).collect(),
+            Admin::AlterConfigs { name, changes, replace, validate_only } => {
+                one(&name, self.alter(&name, changes, replace, validate_only))
             }
-            Admin::AddPartitions { name, total, validate_only } => one(&name, self.grow(&name, total, validate_only)),
+            Admin::AddPartitions { name, total, assignments, validate_only } => {
+                one(&name, self.grow(&name, total, assignments, validate_only))
+            }
             Admin::DescribeTopics { .. } | Admin::DescribeCluster | Admin::DescribeSwarm | Admin::InitProducerId => {
                 let text = "any node answers this by itself, not the controller";
                 return Err(Failure::new(ErrorCode::InvalidRequest, text));
@@ -62,10 +65,12 @@ impl Controller {
 
     fn create(&mut self, new: NewTopic, id: TopicId, validate_only: bool) -> Outcome {
         let name = self.free_name(&new.name)?;
+        if !new.assignments.is_empty() {
+            return self.create_assigned(name, new, id, validate_only);
+        }
         let partitions = new.partitions.unwrap_or(self.config.num_partitions);
         if !(1..=TOPIC_PARTITIONS_MAX).contains(&partitions) {
-            let text = format!("topic {name} cannot have {partitions} partitions, only 1 to {TOPIC_PARTITIONS_MAX}");
-            return Err(Failure::new(ErrorCode::InvalidPartitions, text));
+            return Err(wrong_count(&name, partitions));
         }
         let replication_factor = match new.replication_factor {
             None | Some(1) => 1,
@@ -80,8 +85,37 @@ impl Controller {
         };
         resolve(&new.configs)?;
         let partitions = self.place(id, 0..partitions, replication_factor)?;
+        self.write_topic(name, id, new.configs, replication_factor, partitions, validate_only)
+    }
+
+    /// As [`Self::create`], where the creator says who gets the partitions.
+    fn create_assigned(&mut self, name: TopicName, new: NewTopic, id: TopicId, validate_only: bool) -> Outcome {
+        if new.partitions.is_some() || new.replication_factor.is_some() {
+            let text =
+                format!("topic {name} has assignments, so it cannot have a number of partitions or replicas too");
+            return Err(Failure::new(ErrorCode::InvalidRequest, text));
+        }
+        let partitions = u32::try_from(new.assignments.len()).unwrap_or(u32::MAX);
+        if partitions > TOPIC_PARTITIONS_MAX {
+            return Err(wrong_count(&name, partitions));
+        }
+        resolve(&new.configs)?;
+        let replication_factor = 1;
+        let partitions = self.assign(new.assignments, replication_factor)?;
+        self.write_topic(name, id, new.configs, replication_factor, partitions, validate_only)
+    }
+
+    fn write_topic(
+        &mut self,
+        name: TopicName,
+        id: TopicId,
+        configs: BTreeMap<String, String>,
+        replication_factor: u16,
+        partitions: Vec<PartitionState>,
+        validate_only: bool,
+    ) -> Outcome {
         let changed = MetadataIndex(0);
-        let topic = Topic { id, name, configs: new.configs, replication_factor, partitions, changed };
+        let topic = Topic { id, name, configs, replication_factor, partitions, changed };
         let description = describe_topic(&topic);
         self.write(vec![Delta::TopicCreated(topic)], description, validate_only)
     }
@@ -111,12 +145,31 @@ impl Controller {
         self.write(vec![Delta::TopicDeleted { id }], description, validate_only)
     }
 
-    fn alter(&mut self, name: &str, changes: BTreeMap<String, Option<String>>, validate_only: bool) -> Outcome {
+    fn delete_by_id(&mut self, id: TopicId) -> TopicReply {
+        match self.overlay().topics.get(&id).map(|topic| topic.name.to_string()) {
+            Some(name) => TopicReply { result: self.delete(&name, false), name },
+            None => TopicReply { name: String::new(), result: Err(unknown_topic_id(id)) },
+        }
+    }
+
+    fn alter(
+        &mut self,
+        name: &str,
+        mut changes: BTreeMap<String, ConfigChange>,
+        replace: bool,
+        validate_only: bool,
+    ) -> Outcome {
         let topic = self.topic(name)?;
         let (id, mut after) = (topic.id, topic.configs.clone());
+        if replace {
+            for key in after.keys() {
+                changes.entry(key.clone()).or_insert(ConfigChange::Reset);
+            }
+        }
         let mut deltas = Vec::new();
-        for (key, value) in changes {
+        for (key, change) in changes {
             let row = Key::find(&key).map_err(|error| invalid_config(&error))?;
+            let value = changed(row, after.get(&key), change)?;
             let (now, then) = (after.get(&key), value.as_ref());
             let effective = |value: Option<&String>| value.map_or(row.default, String::as_str).to_owned();
             if key == STORAGE_ENGINE && effective(now) != effective(then) {
@@ -137,15 +190,13 @@ impl Controller {
         self.write(deltas, description, validate_only)
     }
 
-    fn grow(&mut self, name: &str, total: u32, validate_only: bool) -> Outcome {
+    fn grow(&mut self, name: &str, total: u32, assignments: Vec<Vec<NodeId>>, validate_only: bool) -> Outcome {
         let invalid = |text| Failure::new(ErrorCode::InvalidPartitions, text);
         let topic = self.topic(name)?;
         let (id, now, factor) = (topic.id, topic.partitions.len(), topic.replication_factor);
         let mut description = describe_topic(topic);
         if total > TOPIC_PARTITIONS_MAX {
-            return Err(invalid(format!(
-                "topic {name} cannot have {total} partitions, only 1 to {TOPIC_PARTITIONS_MAX}"
-            )));
+            return Err(wrong_count(&topic.name, total));
         }
         let added = (total as usize).saturating_sub(now);
         if added == 0 {
@@ -155,7 +206,14 @@ impl Controller {
             return Err(invalid(format!("{added} partitions cannot be added at once, at most {ENTRY_DELTAS_MAX} can")));
         }
         let first = total - added as u32;
-        let states = self.place(id, first..total, factor)?;
+        let states = match assignments.len() {
+            0 => self.place(id, first..total, factor)?,
+            given if given == added => self.assign(assignments, factor)?,
+            given => {
+                let text = format!("{added} partitions are to be added, and {given} are assigned");
+                return Err(Failure::new(ErrorCode::InvalidReplicaAssignment, text));
+            }
+        };
         let partitions = (first..).map(PartitionId).zip(states);
         let mut deltas = Vec::with_capacity(added);
         for (partition, state) in partitions {
@@ -202,6 +260,39 @@ impl Controller {
         let placed = place(id, partitions, usize::from(factor), &candidates, self.journal.loads());
         Ok(placed.into_iter().map(fresh).collect())
     }
+
+    /// New partitions where somebody wants them, each led by its first replica in service.
+    fn assign(&self, assignments: Vec<Vec<NodeId>>, factor: u16) -> Result<Vec<PartitionState>, Failure> {
+        assignments.into_iter().map(|replicas| self.assigned(replicas, factor)).collect()
+    }
+
+    fn assigned(&self, replicas: Vec<NodeId>, factor: u16) -> Result<PartitionState, Failure> {
+        let refuse = |text| Err(Failure::new(ErrorCode::InvalidReplicaAssignment, text));
+        if replicas.len() != usize::from(factor) {
+            let given = replicas.len();
+            return refuse(format!(
+                "a partition is assigned to {given} nodes, it has {factor} replica in this version"
+            ));
+        }
+        for (i, id) in replicas.iter().enumerate() {
+            let node = self.overlay().nodes.get(id);
+            if replicas[..i].contains(id) {
+                return refuse(format!("a partition is assigned to node {id} more than once"));
+            }
+            if node.is_none_or(|node| node.role != Role::Broker) {
+                return refuse(format!("a partition is assigned to node {id}, which is no broker of this cluster"));
+            }
+        }
+        let serves = |id: &NodeId| {
+            let fenced = self.overlay().nodes.get(id).is_none_or(|node| node.fenced);
+            !fenced || !self.rules.hold(Rule::FencedNodesGetNothing)
+        };
+        let isr: Vec<_> = replicas.iter().copied().filter(serves).collect();
+        match isr.first() {
+            Some(leader) => Ok(PartitionState { leader: Some(*leader), isr, ..fresh(replicas) }),
+            None => refuse("a partition is assigned to nodes that are all out of service".to_owned()),
+        }
+    }
 }
 
 fn fresh(replicas: Vec<NodeId>) -> PartitionState {
@@ -213,6 +304,37 @@ fn fresh(replicas: Vec<NodeId>) -> PartitionState {
         elr: Vec::new(),
         replicas,
     }
+}
+
+/// What a config is after `change`; `None` is the default.
+fn changed(row: &Key, now: Option<&String>, change: ConfigChange) -> Result<Option<String>, Failure> {
+    let (words, joins) = match change {
+        ConfigChange::Set(value) => return Ok(Some(value)),
+        ConfigChange::Reset => return Ok(None),
+        ConfigChange::Append(words) => (words, true),
+        ConfigChange::Subtract(words) => (words, false),
+    };
+    if !row.is_list() {
+        let text = format!("{} is not a list; it can be set, not appended to or subtracted from", row.name);
+        return Err(Failure::new(ErrorCode::InvalidConfig, text));
+    }
+    let split = |text: &str| -> Vec<String> {
+        text.split(',').map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect()
+    };
+    let mut list = split(now.map_or(row.default, String::as_str));
+    for word in split(&words) {
+        match list.iter().position(|other| *other == word) {
+            None if joins => list.push(word),
+            Some(at) if !joins => drop(list.remove(at)),
+            _ => {}
+        }
+    }
+    Ok(Some(list.join(",")))
+}
+
+fn wrong_count(name: &TopicName, partitions: u32) -> Failure {
+    let text = format!("topic {name} cannot have {partitions} partitions, only 1 to {TOPIC_PARTITIONS_MAX}");
+    Failure::new(ErrorCode::InvalidPartitions, text)
 }
 
 fn topic_id(seed: &[u8; 32], place: u64) -> TopicId {

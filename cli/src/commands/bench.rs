@@ -94,12 +94,7 @@ impl Where {
             return Ok((topic.clone(), false));
         }
         let name = format!("bench-{}-{}", std::process::id(), crate::times::now());
-        let topic = NewTopic {
-            name: name.clone(),
-            partitions: Some(self.partitions),
-            replication_factor: None,
-            configs: [].into(),
-        };
+        let topic = NewTopic { name: name.clone(), partitions: Some(self.partitions), ..NewTopic::default() };
         client.admin().create_topic(topic, false).await?;
         note(&format!("Topic {name} made for the measurement."));
         let topic = TopicName::new(&name).map_err(|error| CliError::failed("no topic").because(error))?;

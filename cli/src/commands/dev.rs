@@ -87,9 +87,12 @@ struct StartArgs {
     /// Return as soon as the cluster is ready; `rafka dev stop` ends it.
     #[arg(short, long)]
     detach: bool,
-    /// First mesh port; a busy one is skipped, 0 takes any free ones (for ops HTTP, too).
+    /// First mesh port; a busy one is skipped, 0 takes any free ones (for Kafka and ops HTTP, too).
     #[arg(long, value_name = "PORT", default_value_t = 7300)]
     base_port: u16,
+    /// First port of the Kafka door.
+    #[arg(long, value_name = "PORT", default_value_t = 9092)]
+    kafka_base_port: u16,
     /// First port of ops HTTP.
     #[arg(long, value_name = "PORT", default_value_t = 9644)]
     ops_base_port: u16,
@@ -110,6 +113,12 @@ fn parse_name(text: &str) -> std::result::Result<String, String> {
         return Err("a name is 1 to 40 of a-z A-Z 0-9 . _ -, and does not begin with a dot".to_owned());
     }
     Ok(text.to_owned())
+}
+
+impl StartArgs {
+    fn base_ports(&self) -> ports::Ports {
+        ports::Ports { kafka: self.kafka_base_port, mesh: self.base_port, ops: self.ops_base_port }
+    }
 }
 
 impl DevArgs {

@@ -109,7 +109,7 @@ fn by_hand(home: &Home, name: &str, flags: &str) -> (Running, String) {
     let directory = home.path().join(name);
     let ready = home.path().join(format!("{name}.json"));
     let mut node = home.start(&format!(
-        "node start --data-dir {} --listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 --log-format compact --ready-file {} {flags}",
+        "node start --data-dir {} --listen 127.0.0.1:0 --kafka-listen none --ops-listen 127.0.0.1:0 --log-format compact --ready-file {} {flags}",
         directory.display(),
         ready.display(),
     ));
@@ -132,7 +132,7 @@ fn nodes_are_started_by_hand_and_a_token_keeps_strangers_out() {
     home.run(&format!("topic list --bootstrap {address}")).fails(5, "--token-file");
     home.run(&format!("topic list --bootstrap {address} --token-file {wrong}")).fails(5, "the cluster's?");
     home.run(&format!("context create it --bootstrap {address} --token-file {token}")).ok();
-    home.run("topic create t").ok();
+    home.run("topic create t -p 1").ok();
     for node in [second, first] {
         node.signal(rustix::process::Signal::TERM);
         assert_eq!(node.end().code, 0);

@@ -121,7 +121,7 @@ fn nodes_do_not_outlive_a_supervisor_that_was_killed_and_the_next_one_cleans_up(
 #[test]
 fn kept_data_is_there_again_and_is_not_deleted_by_accident() {
     let mut dev = Dev::start_in(Home::new(), "--keep");
-    dev.run("topic create t").ok();
+    dev.run("topic create t -p 1").ok();
     dev.run("publish t kept").ok();
     assert!(dev.run("dev stop").ok().contains("its data is kept"));
     assert_eq!(dev.supervisor.take().expect("ran").end().code, 0);
@@ -141,7 +141,7 @@ fn a_busy_port_is_skipped_and_said() {
     let busy = TcpListener::bind("127.0.0.1:0").expect("binds");
     let port = busy.local_addr().expect("bound").port();
     let home = Home::new();
-    let mut dev = home.start(&format!("dev --base-port {port} --ops-base-port 0"));
+    let mut dev = home.start(&format!("dev --base-port {port} --kafka-base-port 0 --ops-base-port 0"));
     let said = dev.said("is busy");
     assert!(said.starts_with(&format!("Port {port} is busy: mesh of node 1 uses ")), "{said}");
     assert!(dev.line().contains("Rafka"));
@@ -156,7 +156,7 @@ fn in_the_background_it_returns_when_all_are_ready() {
     assert!(nodes.len() == 2 && nodes.iter().all(|node| node["status"] == "ready"), "{nodes:?}");
     home.run("dev start --detach --name other").fails(4, "already running");
     assert_eq!(home.run("context current").ok(), "other\n");
-    home.run("topic create t").ok();
+    home.run("topic create t -p 1").ok();
     home.run("publish t x").ok();
     assert_eq!(home.run("subscribe t --from-beginning --exit-at-end -o raw").ok(), "x\n");
     let health = home.run("cluster health --wait -o json").json();

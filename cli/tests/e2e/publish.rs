@@ -86,8 +86,8 @@ fn failures_say_what_arrived() {
 
 #[test]
 fn ten_megabytes_pass_where_the_topic_allows_them() {
-    let dev = Dev::with_topic("big -c max.message.bytes=10485760");
-    dev.run("topic create small").ok();
+    let dev = Dev::with_topic("big -p 1 -c max.message.bytes=10485760");
+    dev.run("topic create small -p 1").ok();
     let value = "0123456789".repeat(1_000_000);
     dev.pipe(&value, "publish big").ok();
     let read = dev.run("subscribe big --from-beginning -n 1 -o raw").ok();

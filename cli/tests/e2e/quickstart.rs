@@ -38,7 +38,7 @@ fn three_nodes_survive_the_loss_of_one_and_its_return() {
     let dev = Dev::start(3);
     let table = dev.run("dev status").ok();
     let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines[0], ["NODE", "PEER", "MESH", "PID", "STATUS"]);
+    assert_eq!(lines[0], ["NODE", "PEER", "KAFKA", "PID", "STATUS"]);
     for (number, line) in ["1", "2", "3"].iter().zip(&lines[1..]) {
         assert_eq!((line[0], line[4]), (*number, "ready"), "{table}");
         assert!(line[1].starts_with("12D3…") && line[2].starts_with("127.0.0.1:"), "{table}");

@@ -75,7 +75,7 @@ fn topics_that_match_join_while_it_runs() {
     assert_eq!(place(&subscribe.line()), (json!("orders.eu"), json!("one")));
     dev.run("publish orders.us two").ok();
     assert_eq!(place(&subscribe.line()), (json!("orders.us"), json!("two")));
-    dev.run("topic create orders.asia").ok();
+    dev.run("topic create orders.asia -p 1").ok();
     dev.run("publish orders.asia three").ok();
     assert_eq!(place(&subscribe.line()), (json!("orders.asia"), json!("three")));
     subscribe.signal(Signal::TERM);

@@ -38,16 +38,7 @@ impl Loaded {
     /// Every key in the order of the documentation.
     #[must_use]
     pub fn shown(&self) -> Vec<Shown> {
-        let shown = |key: &'static Key| {
-            let path = key.path();
-            let (value, origin) = match self.settings.0.get(&path) {
-                Some((value, origin)) => (Some(value.clone()), origin.clone()),
-                None => (None, Origin::Default),
-            };
-            let value = if key.is_secret() { value.map(|_| Value::One("********".to_owned())) } else { value };
-            Shown { key: path, value, origin }
-        };
-        keys().map(shown).collect()
+        self.settings.shown()
     }
 }
 
@@ -75,6 +66,20 @@ impl Settings {
             _ => key.preset_value(),
         };
         Self(keys().filter_map(|key| Some((key.path(), (value(key)?, Origin::Default)))).collect())
+    }
+
+    /// Every key in the order of the documentation; secrets are masked.
+    pub(super) fn shown(&self) -> Vec<Shown> {
+        let shown = |key: &'static Key| {
+            let path = key.path();
+            let (value, origin) = match self.0.get(&path) {
+                Some((value, origin)) => (Some(value.clone()), origin.clone()),
+                None => (None, Origin::Default),
+            };
+            let value = if key.is_secret() { value.map(|_| Value::One("********".to_owned())) } else { value };
+            Shown { key: path, value, origin }
+        };
+        keys().map(shown).collect()
     }
 
     fn set(&mut self, found: Found, problems: &mut Vec<Problem>) {
@@ -300,6 +305,13 @@ fn check_relations(config: &Config, settings: &Settings, problems: &mut Vec<Prob
     if cluster.bootstrap_expect.is_some_and(|expected| expected > 1) && config.mesh.bootstrap.is_empty() {
         let message = "there are no bootstrap addresses at which the others could be found".to_owned();
         refuse("cluster.bootstrap_expect", message, "add --bootstrap for the other nodes; they need not be up yet");
+    }
+    if let Some((key, message, hint)) = config.kafka.contradiction() {
+        refuse(key, message, hint);
+    }
+    if config.kafka.requests_bytes_max < config.kafka.request_bytes_max {
+        let message = format!("{} is less than kafka.request_bytes_max", config.kafka.requests_bytes_max);
+        refuse("kafka.requests_bytes_max", message, "one largest request must fit");
     }
     if config.mesh.listen.is_empty() {
         refuse(

@@ -2,19 +2,20 @@
 
 use std::borrow::Cow;
 use std::path::PathBuf;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use rafka_broker::metadata::Role;
 use rafka_model::ClusterId;
 use rafka_model::limits::{
-    COMPACTION_BUFFER_BYTES_MAX, COMPACTION_BUFFER_BYTES_MIN, FLUSH_DIRTY_BYTES_MAX, FLUSH_DIRTY_MS_MAX,
-    METRIC_PARTITIONS_MAX, NODES_MAX, OPS_CONNECTIONS_MAX,
+    BATCH_BYTES_MAX, COMPACTION_BUFFER_BYTES_MAX, COMPACTION_BUFFER_BYTES_MIN, FLUSH_DIRTY_BYTES_MAX,
+    FLUSH_DIRTY_MS_MAX, KAFKA_REQUEST_BYTES_MAX, METRIC_PARTITIONS_MAX, NODES_MAX, OPS_CONNECTIONS_MAX,
 };
 use rafka_protocols::address::{AdvertisedAddress, BootstrapAddress, ListenAddress};
 
 use super::error::Problem;
+use super::kafka::{KafkaAdvertise, KafkaListen};
 use super::key::{Key, Kind, Preset, Unit};
-use super::load::Settings;
+use super::load::{Settings, Shown};
 use super::security::Door;
 use super::topic::Topic;
 use super::value::{Label, LogFormat, LogLevel, OpsListen, Secret};
@@ -101,6 +102,30 @@ section! {
 }
 
 section! {
+    /// The Kafka door: where Kafka's own clients and tools connect.
+    Kafka "kafka" {
+        /// Addresses to listen on, `IP:PORT` or `NAME=IP:PORT`; `none` keeps the door shut. Port 0 takes any free one.
+        /// A client is told addresses of the listener (by name) that it came by. Beyond loopback the door must be named in `security.allow_anonymous`.
+        listen: Vec<KafkaListen>, Kind::List("addresses, each [NAME=]IP:PORT or [NAME=]localhost:PORT; or none"), is("127.0.0.1:9092"), "--kafka-listen";
+        /// What clients of a listener are told to dial, `HOST:PORT` or `NAME=HOST:PORT`. Without it: the address that the client used,
+        /// and for other nodes their registered Kafka port at the host of their mesh address.
+        advertise: Vec<KafkaAdvertise>, Kind::List("addresses, each [NAME=]HOST:PORT"), Preset::None, "--kafka-advertise";
+        /// Make topics that a client asks for and that do not exist, with `topic.num_partitions` partitions, if the client allows it.
+        auto_create_topics: bool, Kind::Boolean, is("true"), "";
+        /// Connections in total; more are closed at once.
+        connections_max: usize, count(1, 1_000_000), is("16384"), "";
+        /// Connections from one address; more are closed at once.
+        connections_per_address_max: usize, count(1, 1_000_000), is("16384"), "";
+        /// A connection on which no request comes for this long is closed.
+        idle_ms: u64, milliseconds(100, 86_400_000), is("600000"), "";
+        /// Largest request.
+        request_bytes_max: usize, Kind::Integer { min: 1024, max: KAFKA_REQUEST_BYTES_MAX as i64, unit: Unit::Bytes }, is("104857600"), "";
+        /// Memory for requests of all connections together; who needs more waits. At least one largest request.
+        requests_bytes_max: usize, Kind::Integer { min: BATCH_BYTES_MAX as i64, max: u32::MAX as i64, unit: Unit::Bytes }, is("268435456"), "";
+    }
+}
+
+section! {
     /// Founding, joining and staying in a cluster.
     Cluster "cluster" {
         /// The cluster that the node may join, and no other: 64 hex digits.
@@ -171,8 +196,8 @@ section! {
 section! {
     /// Who may use which door.
     Security "security" {
-        /// Doors that may be reached from other machines without authentication: `ops`.
-        allow_anonymous: Vec<Door>, Kind::List("doors: ops"), Preset::None, "--allow-anonymous";
+        /// Doors that may be reached from other machines without authentication: `kafka`, `ops`.
+        allow_anonymous: Vec<Door>, Kind::List("doors: kafka, ops"), Preset::None, "--allow-anonymous";
         /// Open every door to everybody, and let nodes join without a token. For tests on closed networks.
         insecure: bool, Kind::Boolean, is("false"), "--insecure";
     }
@@ -185,6 +210,8 @@ pub struct Config {
     pub node: Node,
     /// Section `mesh`.
     pub mesh: Mesh,
+    /// Section `kafka`.
+    pub kafka: Kafka,
     /// Section `cluster`.
     pub cluster: Cluster,
     /// Section `log`.
@@ -197,12 +224,15 @@ pub struct Config {
     pub ops: Ops,
     /// Section `security`.
     pub security: Security,
+    /// Every key with its value as text and where it was said; secrets are masked.
+    pub shown: Arc<[Shown]>,
 }
 
 impl Config {
     pub(super) fn resolve(settings: &Settings, problems: &mut Vec<Problem>) -> Option<Self> {
         let node = Node::resolve(settings, problems);
         let mesh = Mesh::resolve(settings, problems);
+        let kafka = Kafka::resolve(settings, problems);
         let cluster = Cluster::resolve(settings, problems);
         let log = Log::resolve(settings, problems);
         let topic = Topic::resolve(settings, problems);
@@ -212,12 +242,14 @@ impl Config {
         Some(Self {
             node: node?,
             mesh: mesh?,
+            kafka: kafka?,
             cluster: cluster?,
             log: log?,
             topic: topic?,
             cache: cache?,
             ops: ops?,
             security: security?,
+            shown: settings.shown().into(),
         })
     }
 }
@@ -238,6 +270,7 @@ pub static SECTIONS: LazyLock<Vec<Section>> = LazyLock::new(|| {
     vec![
         Section { name: "node", about: Node::ABOUT, keys: Node::KEYS },
         Section { name: "mesh", about: Mesh::ABOUT, keys: Mesh::KEYS },
+        Section { name: "kafka", about: Kafka::ABOUT, keys: Kafka::KEYS },
         Section { name: "cluster", about: Cluster::ABOUT, keys: Cluster::KEYS },
         Section { name: "log", about: Log::ABOUT, keys: Log::KEYS },
         Section { name: "topic", about: Topic::ABOUT, keys: super::topic::keys() },

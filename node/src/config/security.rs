@@ -9,6 +9,8 @@ use super::value::OpsListen;
 /// A door that may be opened without authentication (`--allow-anonymous`).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Door {
+    /// The Kafka door.
+    Kafka,
     /// Ops HTTP.
     Ops,
 }
@@ -18,9 +20,10 @@ impl FromStr for Door {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
+            "kafka" => Ok(Self::Kafka),
             "ops" => Ok(Self::Ops),
             "mesh" => Err("the mesh is opened by a join token (--join-token-file), or by --insecure".to_owned()),
-            _ => Err(format!("no door {:?}; there is: ops", text.chars().take(40).collect::<String>())),
+            _ => Err(format!("no door {:?}; there are: kafka, ops", text.chars().take(40).collect::<String>())),
         }
     }
 }
@@ -41,6 +44,15 @@ pub fn check_doors(config: &Config) -> Result<(), ConfigError> {
         problems.push(
             Problem::new("mesh.listen", None, format!("{open} can be reached from other machines, but there is no join token"))
                 .hint("give every node the same --join-token-file FILE, listen on 127.0.0.1, or let anybody in with --insecure"),
+        );
+    }
+    if let Some((_, open)) = config.kafka.listeners().iter().find(|(_, socket)| !socket.ip().is_loopback())
+        && !config.security.allow_anonymous.contains(&Door::Kafka)
+    {
+        let message = format!("{open} can be reached from other machines without authentication");
+        problems.push(
+            Problem::new("kafka.listen", None, message)
+                .hint("say that it is meant with --allow-anonymous kafka, or listen on 127.0.0.1"),
         );
     }
     if let OpsListen::At(socket) = config.ops.listen

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use rafka_model::config::{KEYS, Kind as TopicKind};
+use rafka_model::config::{KEYS, Key as TopicKey, Kind as TopicKind};
 use rafka_model::limits::TOPIC_PARTITIONS_MAX;
 
 use super::error::Problem;
@@ -25,11 +25,11 @@ static TABLE: LazyLock<Vec<Key>> = LazyLock::new(|| {
         section: "topic",
         name: Cow::Borrowed("num_partitions"),
         kind: Kind::Integer { min: 1, max: i64::from(TOPIC_PARTITIONS_MAX), unit: Unit::Count },
-        preset: Preset::Is(Cow::Borrowed("1")),
+        preset: Preset::Is(Cow::Borrowed("4")),
         flag: "",
         doc: Cow::Borrowed("Partitions of a topic whose creator names no number."),
     };
-    let of_topics = KEYS.iter().map(|key| Key {
+    let of_topics = presets().map(|key| Key {
         section: "topic",
         name: Cow::Owned(key.name.replace('.', "_")),
         kind: match key.kind {
@@ -37,6 +37,7 @@ static TABLE: LazyLock<Vec<Key>> = LazyLock::new(|| {
             TopicKind::Choice(words) => Kind::Choice(words),
             TopicKind::Boolean => Kind::Boolean,
             TopicKind::Ratio => Kind::Ratio,
+            TopicKind::Text => Kind::Text("a text"),
         },
         preset: Preset::Is(Cow::Borrowed(key.default)),
         flag: "",
@@ -44,6 +45,11 @@ static TABLE: LazyLock<Vec<Key>> = LazyLock::new(|| {
     });
     std::iter::once(partitions).chain(of_topics).collect()
 });
+
+/// Keys that make sense for topics in general: a text names parts of one topic.
+fn presets() -> impl Iterator<Item = &'static TopicKey> {
+    KEYS.iter().filter(|key| key.kind != TopicKind::Text)
+}
 
 fn unit(name: &str) -> Unit {
     match name.rsplit('.').next() {
@@ -65,7 +71,7 @@ impl Topic {
     pub(super) fn resolve(settings: &Settings, problems: &mut Vec<Problem>) -> Option<Self> {
         let num_partitions = settings.field("topic.num_partitions", problems);
         let mut configs = BTreeMap::new();
-        for key in KEYS {
+        for key in presets() {
             let path = format!("topic.{}", key.name.replace('.', "_"));
             match settings.field::<String>(&path, problems) {
                 Some(value) if value != key.default => drop(configs.insert(key.name.to_owned(), value)),

@@ -157,12 +157,7 @@ impl<L> Fixture<L> {
     }
 
     async fn create(&self, name: &str, partitions: u32) -> Result<MetadataIndex, Failure> {
-        let topic = NewTopic {
-            name: name.to_owned(),
-            partitions: Some(partitions),
-            replication_factor: None,
-            configs: BTreeMap::new(),
-        };
+        let topic = NewTopic { name: name.to_owned(), partitions: Some(partitions), ..NewTopic::default() };
         self.change(Admin::CreateTopics { topics: vec![topic], validate_only: false }).await
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rafka_broker::request::{DeleteRecords, FoundOffset, ListOffsets, OffsetSpec, PartitionReply};
+use rafka_broker::request::{DeleteRecords, EpochEnd, EpochEnds, FoundOffset, ListOffsets, OffsetSpec, PartitionReply};
 use rafka_broker::{ErrorCode, Failure};
 use rafka_log::ReadError;
 use rafka_model::{LeaderEpoch, Offset, Timestamp, TopicPartition};
@@ -38,6 +38,16 @@ impl Inner {
             request.partitions.into_iter().map(delete).collect()
         };
         self.blocking(named, delete).await
+    }
+
+    pub(super) fn epoch_ends(&self, request: EpochEnds) -> Vec<PartitionReply<Option<EpochEnd>>> {
+        let one = |(at, believed, epoch): (TopicPartition, Option<LeaderEpoch>, LeaderEpoch)| {
+            let replica = self.find(at)?;
+            let current = replica.standing().serve(at, believed, &self.known.load())?;
+            Ok(replica.epoch_end(current, epoch))
+        };
+        let reply = |part: (TopicPartition, _, _)| PartitionReply { partition: part.0, result: one(part) };
+        request.partitions.into_iter().map(reply).collect()
     }
 
     fn list_one(

@@ -13,6 +13,14 @@ use super::Inner;
 use super::check::accept;
 use super::replica::{Accepted, Replica, Terms, failure_of};
 
+/// A produce that is in the log, as far as it was not refused. Dropping it gives up waiting, not the records.
+pub struct Unsettled {
+    inner: Arc<Inner>,
+    done: Vec<Done>,
+    acks: Acks,
+    deadline: Instant,
+}
+
 /// One partition's produce, appended or refused.
 struct Done {
     partition: TopicPartition,
@@ -21,7 +29,7 @@ struct Done {
 
 impl Inner {
     /// Cancel safe in the sense that records appended before the cancellation stay.
-    pub(super) async fn produce(self: &Arc<Self>, request: Produce) -> Vec<PartitionReply<Produced>> {
+    pub(super) async fn append(self: &Arc<Self>, request: Produce) -> Unsettled {
         let timeout = Duration::from_millis(u64::from(request.timeout_ms).min(LONG_POLL_MS_MAX));
         let deadline = Instant::now() + timeout;
         let (acks, partitions) = (request.acks, request.partitions);
@@ -46,18 +54,7 @@ impl Inner {
                 named.into_iter().map(|partition| Done { partition, result: Err(failure.clone()) }).collect()
             })
         };
-        let mut replies = Vec::with_capacity(done.len());
-        for Done { partition, result } in done {
-            let result = match result {
-                Ok((replica, accepted)) => self.settle(&replica, accepted, acks, deadline).await,
-                Err(failure) => Err(failure),
-            };
-            if result.is_err() {
-                self.counters.refused_produce();
-            }
-            replies.push(PartitionReply { partition, result });
-        }
-        replies
+        Unsettled { inner: self.clone(), done, acks, deadline }
     }
 
     fn append_all(self: &Arc<Self>, partitions: Vec<ProducePartition>, terms: Terms) -> Vec<Done> {
@@ -98,5 +95,31 @@ impl Inner {
             verdict.map_err(|code| failure_of(code, replica, &self.known.load(), acks))?;
         }
         Ok(Produced { base_offset, append_time: append_time.filter(|time| *time != Timestamp::NONE), log_start })
+    }
+}
+
+impl Unsettled {
+    /// Is there nothing to wait for?
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let waits = |done: &Done| matches!(&done.result, Ok((_, accepted)) if accepted.waiting.is_some());
+        !self.done.iter().any(waits)
+    }
+
+    /// Waits until what was appended is as safe as the request asks. Cancel safe.
+    pub async fn settle(self) -> Vec<PartitionReply<Produced>> {
+        let Self { inner, done, acks, deadline } = self;
+        let mut replies = Vec::with_capacity(done.len());
+        for Done { partition, result } in done {
+            let result = match result {
+                Ok((replica, accepted)) => inner.settle(&replica, accepted, acks, deadline).await,
+                Err(failure) => Err(failure),
+            };
+            if result.is_err() {
+                inner.counters.refused_produce();
+            }
+            replies.push(PartitionReply { partition, result });
+        }
+        replies
     }
 }

@@ -18,6 +18,7 @@ use parking_lot::{Mutex, MutexGuard};
 use rafka_broker::metadata::PartitionState;
 use rafka_broker::producer;
 use rafka_broker::replication::{self, Input, Leader, Output, Position, Ticket};
+use rafka_broker::request::EpochEnd;
 use rafka_broker::{ErrorCode, Failure};
 use rafka_log::disk::Disk;
 use rafka_log::{LogConfig, LogError, LogReader, PartitionLog, Recovery, Shutdown};
@@ -310,6 +311,19 @@ impl Replica {
 
     pub(super) fn reader(&self) -> &LogReader {
         &self.reader
+    }
+
+    /// Where the largest epoch up to `epoch` ends; `None` if that is one that has not begun. `current` is the one in
+    /// which it leads: it may have written nothing yet.
+    pub(super) fn epoch_end(&self, current: LeaderEpoch, epoch: LeaderEpoch) -> Option<EpochEnd> {
+        if epoch > current {
+            return None;
+        }
+        if let Some((epoch, end)) = self.reader.end_offset_for_epoch(epoch) {
+            return Some(EpochEnd { epoch, end });
+        }
+        let epoch = if epoch == current { current } else { self.reader.latest_epoch()? };
+        Some(EpochEnd { epoch, end: self.reader.log_end() })
     }
 
     pub(super) fn parked(&self) -> &Mutex<Parked> {

@@ -25,6 +25,7 @@ use crate::consensus::{self, Member, NoPeers, RaftLog};
 use crate::controller::{ClusterKey, Driver};
 use crate::datadir::{DataDir, LastEnd};
 use crate::image::{ImageFile, ImageStore};
+use crate::kafka;
 use crate::logging::LevelHandle;
 use crate::mesh::identity::Identity;
 use crate::mesh::{self, Multiaddr, OpenDoor, Started, SwarmRecorder};
@@ -55,6 +56,7 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
     let health = Health::new();
     let tasks = Tasks::new(health.clone());
     let stop = Stop::default();
+    let kafka = kafka::bind(&config.kafka).await?;
     let place = find_place(&config, &data, &identity, &disk).await?;
     let token = config.cluster.join_token.as_ref().map(|token| token_hash(token.expose()));
 
@@ -75,7 +77,8 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
     metrics.exchanges(counters);
     tasks.spawn("swarm", &stop.ops, async move { drop(AbortOnDropHandle::new(swarm_task).await) });
 
-    let registration = registration(&config, &data, &mesh);
+    let told = kafka.iter().map(|bound| bound.registered(&config.kafka)).collect();
+    let registration = Registration { kafka: told, ..registration(&config, &data, &mesh) };
     let (raft, controller) = match &place.key {
         None => (None, None),
         Some(key) => {
@@ -115,6 +118,8 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
         insecure: config.security.insecure,
         topic_defaults: config.topic.clone(),
     });
+    let listening = kafka.iter().map(kafka::Bound::shown).collect();
+    open_kafka(&config, kafka, &service, &data, &stop, &tasks);
 
     let serve = service::run(service, inbound, stop.accept.clone(), stop.ops.clone(), stop.requests.clone());
     tasks.spawn("requests", &stop.ops, serve);
@@ -152,7 +157,7 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
     tasks.spawn("registrar", &stop.membership, async move { drop(refuse.send(Some(registrar.run().await))) });
 
     health.started();
-    Ok(Server { config, data, cluster, partitions, raft, health, ops, tasks, stop, refused, began })
+    Ok(Server { config, data, cluster, partitions, raft, health, ops, kafka: listening, tasks, stop, refused, began })
 }
 
 /// Which cluster, and what is known of it: from the data directory, from a peer, or made anew.
@@ -291,6 +296,28 @@ fn open_partitions(config: &Config, data: &DataDir, disk: &Arc<dyn Disk>) -> Res
         },
     };
     Partitions::open(setup).map_err(|error| ServerError::Partitions(error.to_string()))
+}
+
+fn open_kafka(
+    config: &Config,
+    bound: Vec<kafka::Bound>,
+    service: &Arc<Service>,
+    data: &Arc<DataDir>,
+    stop: &Stop,
+    tasks: &Tasks,
+) {
+    let metrics = Arc::new(rafka_kafka::metrics::Metrics::default());
+    service.metrics.kafka(metrics.clone());
+    let desk = service::kafka::Desk { service: service.clone(), data: data.clone(), shown: config.shown.clone() };
+    let setup = kafka::Setup {
+        desk,
+        cluster: service.cluster.clone(),
+        metrics,
+        accept: stop.accept.clone(),
+        end: stop.ops.clone(),
+        connections: stop.requests.clone(),
+    };
+    kafka::open(&config.kafka, bound, setup, tasks);
 }
 
 /// Tells the swarm who is in the cluster.

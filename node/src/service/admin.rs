@@ -32,7 +32,8 @@ impl Service {
     }
 }
 
-async fn answer(service: &Service, standing: Standing, request: Admin) -> Result<AdminReply, Failure> {
+/// Answers a request of whoever has this `standing`.
+pub(super) async fn answer(service: &Service, standing: Standing, request: Admin) -> Result<AdminReply, Failure> {
     let cluster = &service.cluster;
     let image = cluster.images.current();
     match request {

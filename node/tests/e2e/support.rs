@@ -98,7 +98,9 @@ impl Home {
         let mut command = Command::new(binary());
         command.env_clear().current_dir(self.path()).stdin(Stdio::null()).stdout(Stdio::null());
         command.arg("--data-dir").arg(self.data()).args(flags);
-        for (flag, default) in [("--listen", "127.0.0.1:0"), ("--ops-listen", "127.0.0.1:0")] {
+        for (flag, default) in
+            [("--listen", "127.0.0.1:0"), ("--kafka-listen", "none"), ("--ops-listen", "127.0.0.1:0")]
+        {
             if !flags.contains(&flag) {
                 command.args([flag, default]);
             }
@@ -368,7 +370,13 @@ pub(crate) fn name(topic: &str) -> TopicName {
 /// A topic of this many partitions with these configs, as its creator wants it.
 pub(crate) fn new_topic(topic: &str, partitions: u32, configs: &[(&str, &str)]) -> NewTopic {
     let configs = configs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-    NewTopic { name: topic.to_owned(), partitions: Some(partitions), replication_factor: None, configs }
+    NewTopic {
+        name: topic.to_owned(),
+        partitions: Some(partitions),
+        replication_factor: None,
+        assignments: Vec::new(),
+        configs,
+    }
 }
 
 pub(crate) async fn create(client: &Client, topic: &str, partitions: u32, configs: &[(&str, &str)]) -> TopicName {

@@ -89,6 +89,7 @@ impl Nodes {
         let mut set: Vec<String> = QUICK.map(str::to_owned).to_vec();
         set.push(format!("node.data_dir={}", data.display()));
         set.push(format!("mesh.listen=127.0.0.1:{}", self.ports[number]));
+        set.push("kafka.listen=none".to_owned());
         set.push("ops.listen=none".to_owned());
         if number > 0 {
             set.push(format!("mesh.bootstrap=127.0.0.1:{}", self.ports[0]));

@@ -12,6 +12,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("rafka-cache", 1),
     ("rafka-protocols", 2),
     ("rafka-dht", 2),
+    ("rafka-kafka", 2),
     ("rafka-client", 3),
     ("rafka-node", 3),
     ("rafka-cli", 4),

@@ -5,7 +5,8 @@ use std::path::Path;
 use super::sources::rust_files;
 
 const FILE: &str = "model/src/limits.rs";
-const USERS: &[&str] = &["model", "log", "broker", "cache", "protocols", "dht", "client", "node", "cli", "simulations"];
+const USERS: &[&str] =
+    &["model", "log", "broker", "cache", "protocols", "dht", "kafka", "client", "node", "cli", "simulations"];
 
 /// Every limit is documented, and used outside of its file: a bound that nobody keeps is a lie.
 ///

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 /// Folders of the crates.
 const CRATES: &[&str] =
-    &["model", "log", "broker", "cache", "protocols", "dht", "client", "node", "cli", "simulations", "xtask"];
+    &["model", "log", "broker", "cache", "protocols", "dht", "kafka", "client", "node", "cli", "simulations", "xtask"];
 
 /// Lines of the longest file.
 const FILE_LINES_MAX: usize = 600;

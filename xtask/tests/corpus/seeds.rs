@@ -7,12 +7,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rafka_broker::metadata::{Delta, Entry, Image, Node, PartitionState, Role, Topic, encode_entry, encode_image};
 use rafka_broker::request::{
-    Acks, Admin, AdminReply, ClusterDescription, DeleteRecords, Fetch, FetchPartition, Fetched, FoundOffset,
-    ListOffsets, NewTopic, OffsetSpec, PartitionReply, Produce, ProducePartition, Produced, TopicDescription,
-    TopicReply,
+    Acks, Admin, AdminReply, ClusterDescription, ConfigChange, DeleteRecords, Fetch, FetchPartition, Fetched,
+    FoundOffset, ListOffsets, NewTopic, OffsetSpec, PartitionReply, Produce, ProducePartition, Produced,
+    TopicDescription, TopicReply,
 };
 use rafka_broker::{ErrorCode, Failure, LeaderHint};
 use rafka_dht::{Signer, directory};
+use rafka_kafka::ApiKey;
+use rafka_kafka::testing::{Chance, Part, codec};
 use rafka_model::batch::Header;
 use rafka_model::{
     BatchBuilder, BootId, BrokerEpoch, Compression, DirectoryId, LeaderEpoch, MetadataIndex, NodeId, Offset,
@@ -58,6 +60,7 @@ pub(crate) fn all() -> Seeds {
     seeds.extend(fetches());
     seeds.extend(hints());
     seeds.extend(records());
+    seeds.extend(kafka());
     seeds
 }
 
@@ -233,10 +236,23 @@ fn described() -> TopicDescription {
 
 fn admins() -> Seeds {
     let configs = BTreeMap::from([("retention.ms".to_owned(), "1000".to_owned())]);
-    let topic = NewTopic { name: "orders".to_owned(), partitions: Some(3), replication_factor: Some(1), configs };
-    let changes =
-        BTreeMap::from([("retention.ms".to_owned(), None), ("segment.bytes".to_owned(), Some("4096".into()))]);
+    let topic = NewTopic {
+        name: "orders".to_owned(),
+        partitions: Some(3),
+        replication_factor: Some(1),
+        configs,
+        assignments: vec![vec![NodeId(1)], vec![NodeId(2)]],
+    };
+    let changes = BTreeMap::from([
+        ("cleanup.policy".to_owned(), ConfigChange::Append("compact".to_owned())),
+        ("retention.ms".to_owned(), ConfigChange::Reset),
+        ("segment.bytes".to_owned(), ConfigChange::Set("4096".to_owned())),
+    ]);
     let name = "orders".to_owned();
+    let (replace, validate_only) = (true, false);
+    let alter = Admin::AlterConfigs { name: name.clone(), changes, replace, validate_only };
+    let assignments = vec![vec![NodeId(1)]];
+    let add = Admin::AddPartitions { name: name.clone(), total: 12, assignments, validate_only };
     let cluster = ClusterDescription {
         cluster_id: Signer::new(&CLUSTER_SEED).cluster_id(),
         controller: Some(NodeId(1)),
@@ -259,8 +275,9 @@ fn admins() -> Seeds {
     vec![
         ("admin", "create", request(Admin::CreateTopics { topics: vec![topic], validate_only: true })),
         ("admin", "delete", request(Admin::DeleteTopics { names: vec![name.clone()], validate_only: false })),
-        ("admin", "alter", request(Admin::AlterConfigs { name: name.clone(), changes, validate_only: false })),
-        ("admin", "add", request(Admin::AddPartitions { name: name.clone(), total: 12, validate_only: false })),
+        ("admin", "delete_by_id", request(Admin::DeleteTopicsById { ids: vec![TOPIC] })),
+        ("admin", "alter", request(alter)),
+        ("admin", "add", request(add)),
         ("admin", "describe", request(Admin::DescribeTopics { names: vec![name] })),
         ("admin", "cluster", request(Admin::DescribeCluster)),
         ("admin", "topics", reply(AdminReply::Topics(replies))),
@@ -436,4 +453,26 @@ fn image() -> Image {
     let entry = Entry { index: MetadataIndex(2), deltas: vec![Delta::TopicCreated(topic)] };
     image.apply(&entry).expect("a topic");
     image
+}
+
+/// Messages of random values, so that every field of a few rich APIs is there.
+fn kafka() -> Seeds {
+    let apis = [
+        ("api_versions", ApiKey::ApiVersions),
+        ("create_topics", ApiKey::CreateTopics),
+        ("describe_topic_partitions", ApiKey::DescribeTopicPartitions),
+        ("fetch", ApiKey::Fetch),
+        ("metadata", ApiKey::Metadata),
+        ("produce", ApiKey::Produce),
+    ];
+    let mut seeds = Vec::new();
+    for (name, key) in apis {
+        let place = ApiKey::ALL.iter().position(|known| *known == key).expect("known") as u8;
+        let version = *key.versions().end();
+        for (target, part) in [("kafka_request", Part::Request), ("kafka_response", Part::Response)] {
+            let sample = (codec(key, part).sample)(key, version, &mut Chance::new(7)).expect("encodes").concat();
+            seeds.push((target, name, [&[place, (version - key.versions().start()) as u8], &sample[..]].concat()));
+        }
+    }
+    seeds
 }

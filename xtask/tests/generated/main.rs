@@ -33,6 +33,7 @@ fn reference_of_topic_configuration_is_current() {
             Kind::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(", "),
             Kind::Boolean => "`true`, `false`".to_owned(),
             Kind::Ratio => "0 to 1".to_owned(),
+            Kind::Text => "any text".to_owned(),
         };
         let _ = writeln!(page, "| `{}` | `{}` | {values} | {} |", key.name, key.default, key.doc);
     }

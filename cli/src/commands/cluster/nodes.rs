@@ -1,5 +1,7 @@
 //! `rafka cluster nodes`
 
+use std::collections::BTreeMap;
+
 use rafka_client::{ClusterDescription, Node};
 use serde::Serialize;
 
@@ -14,6 +16,8 @@ struct Line {
     node: u64,
     peer_id: String,
     addresses: Vec<String>,
+    /// Endpoints of Kafka listeners by their names; `:PORT` is at the host of the mesh address.
+    kafka: BTreeMap<String, String>,
     ops: Option<String>,
     rack: Option<String>,
     role: rafka_broker::metadata::Role,
@@ -25,7 +29,8 @@ struct Line {
 }
 
 impl Row for Line {
-    const COLUMNS: &'static [&'static str] = &["NODE", "PEER", "ADDRESS", "RACK", "QUORUM", "STATUS", "VERSION"];
+    const COLUMNS: &'static [&'static str] =
+        &["NODE", "PEER", "ADDRESS", "KAFKA", "RACK", "QUORUM", "STATUS", "VERSION"];
 
     fn cells(&self) -> Vec<String> {
         let quorum = match (self.controller, self.voter) {
@@ -37,6 +42,7 @@ impl Row for Line {
             self.node.to_string(),
             short_peer(&self.peer_id),
             list(&self.addresses),
+            list(&self.kafka.values().cloned().collect::<Vec<_>>()),
             or_dash(self.rack.as_ref()),
             quorum.to_owned(),
             self.status.to_owned(),
@@ -55,6 +61,7 @@ fn line(cluster: &ClusterDescription, node: &Node) -> Line {
         node: number(node.id),
         peer_id: node.peer_id.clone(),
         addresses: node.addresses.clone(),
+        kafka: node.kafka.clone(),
         ops: node.ops.clone(),
         rack: node.rack.clone(),
         role: node.role,

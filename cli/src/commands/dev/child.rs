@@ -64,6 +64,7 @@ struct Ready {
     node_id: u64,
     peer_id: String,
     mesh: Vec<String>,
+    kafka: Vec<String>,
     ops: Option<String>,
 }
 
@@ -103,6 +104,7 @@ impl Node {
             node_id: ready.as_ref().map(|ready| ready.node_id),
             peer_id: ready.as_ref().map(|ready| ready.peer_id.clone()),
             mesh: ready.as_ref().map(|ready| ready.mesh.clone()).unwrap_or_default(),
+            kafka: ready.as_ref().and_then(|ready| ready.kafka.first().cloned()),
             ops: ready.and_then(|ready| ready.ops),
             pid,
             status: phase.words(),
@@ -153,6 +155,7 @@ impl Node {
         command.arg("--data-dir").arg(self.directory.data()).arg("--config").arg(config);
         command.arg("--ready-file").arg(self.directory.ready_file());
         command.args(["--listen", &format!("127.0.0.1:{}", ports.mesh)]);
+        command.args(["--kafka-listen", &format!("127.0.0.1:{}", ports.kafka)]);
         command.args(["--ops-listen", &format!("127.0.0.1:{}", ports.ops)]);
         for peer in peers {
             command.args(["--bootstrap", peer]);
@@ -192,6 +195,7 @@ impl Node {
         match tokio::time::timeout(READY_WITHIN, looked).await {
             Ok(Some(ready)) => {
                 let ports = Ports {
+                    kafka: ready.kafka.first().map_or(0, |address| port(address)),
                     mesh: ready.mesh.first().map_or(0, |address| port(&show::host_port(address))),
                     ops: ready.ops.as_deref().map_or(0, port),
                 };

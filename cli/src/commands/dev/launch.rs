@@ -51,7 +51,7 @@ async fn supervise(args: StartArgs, directory: &DevDir, out: Out, began: Instant
     if args.keep {
         directory.set_kept()?;
     }
-    let (ports, notes) = ports::choose(args.nodes, args.base_port, args.ops_base_port)?;
+    let (ports, notes) = ports::choose(args.nodes, args.base_ports())?;
     notes.iter().for_each(|text| note(text));
     let plan = Plan { keep: args.keep, memory: args.memory, set: args.set.clone() };
     let supervisor = Supervisor::new(directory, plan, &ports, began);
@@ -178,6 +178,7 @@ fn arguments(args: &StartArgs) -> Vec<String> {
         format!("--nodes={}", args.nodes),
         format!("--name={}", args.cluster.name),
         format!("--base-port={}", args.base_port),
+        format!("--kafka-base-port={}", args.kafka_base_port),
         format!("--ops-base-port={}", args.ops_base_port),
     ];
     arguments.extend(args.keep.then(|| "--keep".to_owned()));

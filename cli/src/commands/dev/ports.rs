@@ -7,23 +7,19 @@ use crate::errors::{CliError, Result};
 /// The ports of one node; 0 is any free one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Ports {
+    pub(super) kafka: u16,
     pub(super) mesh: u16,
     pub(super) ops: u16,
 }
 
-/// Ports for `nodes` nodes from the two bases upwards; what is busy is skipped, and named in the notes.
-pub(super) fn choose(nodes: u32, mesh_base: u16, ops_base: u16) -> Result<(Vec<Ports>, Vec<String>)> {
-    choose_with(nodes, mesh_base, ops_base, |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
+/// Ports for `nodes` nodes from those of `base` upwards; what is busy is skipped, and named in the notes.
+pub(super) fn choose(nodes: u32, base: Ports) -> Result<(Vec<Ports>, Vec<String>)> {
+    choose_with(nodes, base, |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok())
 }
 
-fn choose_with(
-    nodes: u32,
-    mesh_base: u16,
-    ops_base: u16,
-    is_free: impl Fn(u16) -> bool,
-) -> Result<(Vec<Ports>, Vec<String>)> {
-    if mesh_base == 0 {
-        return Ok((vec![Ports { mesh: 0, ops: 0 }; nodes as usize], Vec::new()));
+fn choose_with(nodes: u32, base: Ports, is_free: impl Fn(u16) -> bool) -> Result<(Vec<Ports>, Vec<String>)> {
+    if base.mesh == 0 {
+        return Ok((vec![Ports { kafka: 0, mesh: 0, ops: 0 }; nodes as usize], Vec::new()));
     }
     let (mut taken, mut notes) = (Vec::new(), Vec::new());
     let mut choose = |node: u32, base: u16, what: &str| -> Result<u16> {
@@ -41,7 +37,11 @@ fn choose_with(
     };
     let mut ports = Vec::new();
     for node in 1..=nodes {
-        ports.push(Ports { mesh: choose(node, mesh_base, "mesh")?, ops: choose(node, ops_base, "ops")? });
+        ports.push(Ports {
+            kafka: choose(node, base.kafka, "Kafka")?,
+            mesh: choose(node, base.mesh, "mesh")?,
+            ops: choose(node, base.ops, "ops")?,
+        });
     }
     Ok((ports, notes))
 }
@@ -50,26 +50,30 @@ fn choose_with(
 mod tests {
     use super::*;
 
+    const BASE: Ports = Ports { kafka: 9092, mesh: 7300, ops: 9644 };
+
     #[test]
     fn busy_ports_are_skipped_and_said() {
-        let (ports, notes) = choose_with(3, 7300, 9644, |port| port != 7301).expect("chosen");
+        let (ports, notes) = choose_with(3, BASE, |port| port != 7301).expect("chosen");
         assert_eq!(ports.iter().map(|ports| ports.mesh).collect::<Vec<_>>(), [7300, 7302, 7303]);
         assert_eq!(ports.iter().map(|ports| ports.ops).collect::<Vec<_>>(), [9644, 9645, 9646]);
+        assert_eq!(ports.iter().map(|ports| ports.kafka).collect::<Vec<_>>(), [9092, 9093, 9094]);
         assert_eq!(notes[0], "Port 7301 is busy: mesh of node 2 uses 7302.");
     }
 
     #[test]
     fn zero_is_any_and_no_port_is_an_error() {
-        assert_eq!(choose_with(2, 0, 9644, |_| false).expect("chosen").0, [Ports { mesh: 0, ops: 0 }; 2]);
-        assert!(choose_with(1, 65_000, 9644, |_| false).is_err());
-        assert!(choose_with(3, 65_535, 0, |_| true).is_err());
+        let any = Ports { kafka: 0, mesh: 0, ops: 0 };
+        assert_eq!(choose_with(2, Ports { mesh: 0, ..BASE }, |_| false).expect("chosen").0, [any; 2]);
+        assert!(choose_with(1, BASE, |_| false).is_err());
+        assert!(choose_with(3, Ports { mesh: 65_535, ..any }, |_| true).is_err());
     }
 
     #[test]
     fn a_port_that_somebody_listens_on_is_busy() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
         let busy = listener.local_addr().expect("bound").port();
-        let (ports, notes) = choose(1, busy, 0).expect("chosen");
+        let (ports, notes) = choose(1, Ports { kafka: 0, mesh: busy, ops: 0 }).expect("chosen");
         assert_eq!((ports[0].mesh == busy, notes.len()), (false, 1));
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Node {
     pub(super) peer_id: Option<String>,
     /// Mesh addresses with the peer id.
     pub(super) mesh: Vec<String>,
+    /// Where Kafka clients connect.
+    pub(super) kafka: Option<String>,
     pub(super) ops: Option<String>,
     pub(super) pid: Option<u32>,
     /// `starting`, `ready`, `stopping`, `stopped`, `killed`, or how it ended.
@@ -37,12 +39,12 @@ pub(super) struct Node {
 }
 
 impl Row for Node {
-    const COLUMNS: &'static [&'static str] = &["NODE", "PEER", "MESH", "PID", "STATUS"];
+    const COLUMNS: &'static [&'static str] = &["NODE", "PEER", "KAFKA", "PID", "STATUS"];
 
     fn cells(&self) -> Vec<String> {
         let peer = or_dash(self.peer_id.as_deref().map(short_peer));
-        let mesh = or_dash(self.mesh.first().map(|address| host_port(address)));
-        vec![self.node.to_string(), peer, mesh, or_dash(self.pid), self.status.clone()]
+        let kafka = or_dash(self.kafka.as_ref());
+        vec![self.node.to_string(), peer, kafka, or_dash(self.pid), self.status.clone()]
     }
 }
 
@@ -88,9 +90,11 @@ fn banner(fleet: &Fleet, node: &Node) -> String {
         (_, true) => "records in memory",
         _ => "temporary data",
     };
+    let kafka = or_dash(node.kafka.as_ref());
     let ops = or_dash(node.ops.as_ref().map(|ops| format!("http://{ops}")));
     format!(
         "  Rafka {} · dev mode: {data}, no auth, loopback only\n\
+         \x20 Kafka     {kafka}\n\
          \x20 Mesh      {mesh}\n\
          \x20 Ops       {ops}      (metrics, health)\n\
          {}\n\
@@ -116,6 +120,7 @@ mod tests {
             node_id: Some(u64::from(node)),
             peer_id: Some(format!("12D3KooWabc{node}qPw")),
             mesh: vec![format!("/ip4/127.0.0.1/tcp/{}/p2p/12D3KooWabc{node}qPw", 7299 + node)],
+            kafka: Some(format!("127.0.0.1:{}", 9091 + node)),
             ops: Some("127.0.0.1:9644".to_owned()),
             pid: Some(4100 + node),
             status: "ready".to_owned(),
@@ -131,6 +136,7 @@ mod tests {
         let fleet = fleet(1);
         let expected = "\
  · dev mode: temporary data, no auth, loopback only
+  Kafka     127.0.0.1:9092
   Mesh      /ip4/127.0.0.1/tcp/7300/p2p/12D3KooWabc1qPw
   Ops       http://127.0.0.1:9644      (metrics, health)
   Context \"dev\" created and selected. Ready in 84 ms.
@@ -145,9 +151,9 @@ mod tests {
     fn several_nodes_get_a_table() {
         let text = table(Node::COLUMNS, fleet(2).nodes.iter().map(Row::cells));
         let expected = "\
-NODE  PEER      MESH            PID   STATUS
-1     12D3…qPw  127.0.0.1:7300  4101  ready
-2     12D3…qPw  127.0.0.1:7301  4102  ready
+NODE  PEER      KAFKA           PID   STATUS
+1     12D3…qPw  127.0.0.1:9092  4101  ready
+2     12D3…qPw  127.0.0.1:9093  4102  ready
 ";
         assert_eq!(text, expected);
     }

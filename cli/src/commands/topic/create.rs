@@ -38,6 +38,7 @@ impl CreateArgs {
             partitions: self.partitions,
             replication_factor: self.replication_factor,
             configs: self.config.iter().cloned().collect(),
+            assignments: Vec::new(),
         };
         let topics = self.topics.iter().map(new).collect();
         let admin = cluster.connect().await?.admin();

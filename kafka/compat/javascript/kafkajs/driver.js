@@ -1,0 +1,102 @@
+// kafkajs, with codecs from other packages where it has none of its own.
+'use strict';
+
+const { CompressionCodecs, CompressionTypes, ConfigResourceTypes, Kafka, logLevel } = require('kafkajs');
+const lz4 = require('lz4js');
+const snappy = require('kafkajs-snappy');
+const zstd = require('@bokuweb/zstd-wasm');
+
+const { WAIT_MS, grouped, pairs, serve, text, until } = require('../compat.js');
+
+CompressionCodecs[CompressionTypes.Snappy] = snappy;
+CompressionCodecs[CompressionTypes.LZ4] = () => ({
+  compress: async (encoder) => Buffer.from(lz4.compress(encoder.buffer)),
+  decompress: async (buffer) => Buffer.from(lz4.decompress(buffer)),
+});
+CompressionCodecs[CompressionTypes.ZSTD] = () => ({
+  compress: async (encoder) => Buffer.from(zstd.compress(encoder.buffer)),
+  decompress: async (buffer) => Buffer.from(zstd.decompress(buffer)),
+});
+
+const CODECS = {
+  none: CompressionTypes.None, gzip: CompressionTypes.GZIP, snappy: CompressionTypes.Snappy,
+  lz4: CompressionTypes.LZ4, zstd: CompressionTypes.ZSTD,
+};
+const ACKS = { 0: 0, 1: 1, all: -1 };
+
+const open = (brokers) => {
+  const kafka = new Kafka({ brokers, logLevel: logLevel.NOTHING, requestTimeout: WAIT_MS, retry: { retries: 12 } });
+  const connected = kafka.admin();
+  let connecting;
+  const admin = async () => {
+    connecting = connecting || connected.connect();
+    await connecting;
+    return connected;
+  };
+  const producing = async (idempotent, work) => {
+    const producer = kafka.producer({ idempotent, maxInFlightRequests: idempotent ? 1 : 5 });
+    await producer.connect();
+    try {
+      return await work(producer);
+    } finally {
+      await producer.disconnect();
+    }
+  };
+
+  return {
+    create: async ({ topic, partitions, configs }) => {
+      const configEntries = Object.entries(configs).map(([name, value]) => ({ name, value }));
+      const topics = [{ topic, numPartitions: partitions, replicationFactor: 1, configEntries }];
+      await (await admin()).createTopics({ topics, timeout: WAIT_MS });
+    },
+    create_many: async ({ topics: names }) => {
+      const topics = names.map((topic) => ({ topic, numPartitions: 1, replicationFactor: 1 }));
+      await (await admin()).createTopics({ topics, timeout: WAIT_MS, waitForLeaders: false });
+    },
+    delete: async ({ topic }) => (await admin()).deleteTopics({ topics: [topic], timeout: WAIT_MS }),
+    topics: async () => ({ topics: await (await admin()).listTopics() }),
+    partitions: async ({ topic }) => {
+      const { topics } = await (await admin()).fetchTopicMetadata({ topics: [topic] });
+      return { count: topics[0].partitions.length };
+    },
+    get_configs: async ({ topic }) => {
+      const { resources } = await (await admin()).describeConfigs({
+        resources: [{ type: ConfigResourceTypes.TOPIC, name: topic }], includeSynonyms: false,
+      });
+      const entries = resources[0].configEntries.map(({ configName, configValue }) => [configName, configValue]);
+      return { configs: Object.fromEntries(entries) };
+    },
+    set_config: async ({ topic, name, value }) => {
+      const resource = { type: ConfigResourceTypes.TOPIC, name: topic, configEntries: [{ name, value }] };
+      await (await admin()).alterConfigs({ resources: [resource], validateOnly: false });
+    },
+    add_partitions: async ({ topic, count }) =>
+      (await admin()).createPartitions({ topicPartitions: [{ topic, count }], timeout: WAIT_MS }),
+    delete_records: async ({ topic, partition, offset }) =>
+      (await admin()).deleteTopicRecords({ topic, partitions: [{ partition, offset: String(offset) }] }),
+    offsets: async ({ topic, partition }) => {
+      const found = (await (await admin()).fetchTopicOffsets(topic)).find((at) => at.partition === partition);
+      return { earliest: Number(found.low), latest: Number(found.high) };
+    },
+    offset_at: async ({ topic, partition, time }) => {
+      const found = await (await admin()).fetchTopicOffsetsByTimestamp(topic, time);
+      return { offset: Number(found.find((at) => at.partition === partition).offset) };
+    },
+    produce: ({ topic, codec, acks, idempotent, records }) =>
+      producing(idempotent, async (producer) => {
+        const messages = records.map((record) => ({
+          partition: record.partition, key: record.key, value: record.value, headers: grouped(record.headers),
+          timestamp: String(record.timestamp),
+        }));
+        await producer.send({ topic, messages, acks: ACKS[acks], compression: CODECS[codec], timeout: WAIT_MS });
+      }),
+    produce_until: ({ topic, file }) =>
+      producing(true, async (producer) => {
+        const send = (n) => producer.send({ topic, acks: -1, messages: [{ partition: 0, key: 'key', value: `${n}` }] });
+        return { sent: await until(file, send) };
+      }),
+  };
+};
+
+zstd.init().then(() => serve(open, require('kafkajs/package.json').version, []));
+void pairs; void text;

@@ -1,0 +1,83 @@
+//! DescribeLogDirs: how large the logs on this node's disks are.
+
+use std::collections::BTreeMap;
+
+use rafka_broker::ErrorCode;
+use rafka_broker::metadata::Image;
+
+use crate::desk::{FrontDesk, LogDir};
+use crate::door::{Client, Door};
+use crate::error;
+use crate::messages::describe_log_dirs::{
+    DescribableLogDirTopic, DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic, Request, Response,
+};
+use crate::wire::Str;
+
+pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, _: &Client, _: i16, request: Request) -> Response {
+    let image = door.desk.image();
+    let wanted = request.topics.as_deref();
+    let results = door.desk.log_dirs().into_iter().map(|dir| result(&image, dir, wanted));
+    Response { results: results.collect(), ..Response::default() }
+}
+
+fn result(image: &Image, dir: LogDir, wanted: Option<&[DescribableLogDirTopic]>) -> DescribeLogDirsResult {
+    let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    if dir.offline.is_some() {
+        let error_code = error::number(ErrorCode::StorageError);
+        return DescribeLogDirsResult { error_code, log_dir: dir.path.into(), ..DescribeLogDirsResult::default() };
+    }
+    let mut topics: BTreeMap<&str, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
+    for (at, size) in dir.partitions {
+        // A log whose topic is gone is about to go too.
+        let Some(topic) = image.topics.get(&at.topic) else { continue };
+        let partition_index = i32::try_from(at.partition.0).unwrap_or(i32::MAX);
+        let is_wanted = |topics: &[DescribableLogDirTopic]| {
+            topics.iter().any(|one| one.topic == topic.name.as_str() && one.partitions.contains(&partition_index))
+        };
+        if wanted.is_none_or(is_wanted) {
+            let partition_size = bytes(size);
+            let one = DescribeLogDirsPartition { partition_index, partition_size, ..Default::default() };
+            topics.entry(topic.name.as_str()).or_default().push(one);
+        }
+    }
+    let topic = |(name, partitions): (&str, _)| DescribeLogDirsTopic { name: Str::from(name.to_owned()), partitions };
+    DescribeLogDirsResult {
+        log_dir: dir.path.into(),
+        topics: topics.into_iter().map(topic).collect(),
+        total_bytes: bytes(dir.total_bytes),
+        usable_bytes: bytes(dir.usable_bytes),
+        ..DescribeLogDirsResult::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::decides::{ask, deciding_with};
+    use rafka_model::{PartitionId, TopicId, TopicPartition};
+
+    #[tokio::test]
+    async fn sizes_are_told_by_topic_and_broken_disks_as_broken() {
+        let door = deciding_with(|fake| {
+            let stray = TopicPartition { topic: TopicId([9; 16]), partition: PartitionId(0) };
+            let partitions = vec![(fake.orders(0), 100), (fake.orders(1), 50), (stray, 7)];
+            fake.log_dirs = vec![
+                LogDir { path: "/data".to_owned(), total_bytes: 1000, usable_bytes: 600, offline: None, partitions },
+                LogDir { path: "/bad".to_owned(), offline: Some("gone".to_owned()), ..LogDir::default() },
+            ];
+        });
+        for version in [1, 5] {
+            let told = ask(&door, version, &Request { topics: None }).await;
+            assert_eq!(told.results.iter().map(|dir| dir.error_code).collect::<Vec<_>>(), [0, 56]);
+            let topic = &told.results[0].topics[0];
+            let sizes: Vec<_> = topic.partitions.iter().map(|one| (one.partition_index, one.partition_size)).collect();
+            assert_eq!((&*topic.name, sizes, told.results[0].topics.len()), ("orders", vec![(0, 100), (1, 50)], 1));
+            assert_eq!(told.results[0].usable_bytes, if version >= 4 { 600 } else { -1 });
+            let some = DescribableLogDirTopic { topic: "orders".into(), partitions: vec![1, 8] };
+            let told = ask(&door, version, &Request { topics: Some(vec![some]) }).await;
+            assert_eq!(told.results[0].topics[0].partitions.len(), 1);
+            let none = ask(&door, version, &Request { topics: Some(Vec::new()) }).await;
+            assert!(none.results[0].topics.is_empty());
+        }
+    }
+}

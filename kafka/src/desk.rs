@@ -1,0 +1,137 @@
+//! The front desk: what the door needs of the node behind it.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use rafka_broker::Failure;
+use rafka_broker::metadata::Image;
+use rafka_broker::request::{
+    Admin, AdminReply, DeleteRecords, EpochEnd, EpochEnds, Fetch, Fetched, FoundOffset, ListOffsets, PartitionReply,
+    Produce, Produced,
+};
+use rafka_model::{BrokerEpoch, MetadataIndex, NodeId, Offset, ProducerId, TopicPartition};
+
+/// A node, as its Kafka door sees it. Every answer names things by topic id; names are looked up in [`Self::image`].
+pub trait FrontDesk: Send + Sync + 'static {
+    /// The metadata that this node has applied.
+    fn image(&self) -> Arc<Image>;
+
+    /// This node's id, once it has joined.
+    fn node(&self) -> Option<NodeId>;
+
+    /// Epoch of this node's registration.
+    fn node_epoch(&self) -> Option<BrokerEpoch>;
+
+    /// Leader of the metadata quorum, as far as this node knows.
+    fn controller(&self) -> Option<NodeId>;
+
+    /// Returns once this node has applied metadata up to `index` and opened what it says. Cancel safe.
+    fn reached(&self, index: MetadataIndex) -> impl Future<Output = ()> + Send;
+
+    /// Appends; the future ends once everything is in the log or refused, what it returns then waits for safety.
+    fn produce(&self, request: Produce) -> impl Future<Output = Settling> + Send;
+
+    /// Reads, waiting as the request says.
+    fn fetch(&self, request: Fetch) -> impl Future<Output = Vec<PartitionReply<Fetched>>> + Send;
+
+    /// Looks offsets up.
+    fn list_offsets(&self, request: ListOffsets) -> impl Future<Output = Vec<PartitionReply<FoundOffset>>> + Send;
+
+    /// Moves log starts.
+    fn delete_records(&self, request: DeleteRecords) -> impl Future<Output = Vec<PartitionReply<Offset>>> + Send;
+
+    /// Says where leader epochs end; `None` for an epoch that is newer than the log knows.
+    fn epoch_ends(&self, request: EpochEnds) -> impl Future<Output = Vec<PartitionReply<Option<EpochEnd>>>> + Send;
+
+    /// Reads metadata here, or has it changed by the controller.
+    fn admin(&self, request: Admin) -> impl Future<Output = Result<AdminReply, Failure>> + Send;
+
+    /// A producer id that nobody else has.
+    fn next_producer_id(&self) -> impl Future<Output = Result<ProducerId, Failure>> + Send;
+
+    /// Who produces to a partition that this node leads.
+    ///
+    /// # Errors
+    /// As a fetch of it.
+    fn producers(&self, partition: TopicPartition) -> Result<Vec<ActiveProducer>, Failure>;
+
+    /// The log directories of this node.
+    fn log_dirs(&self) -> Vec<LogDir>;
+
+    /// This node's configuration, under Kafka's names where Kafka has the setting.
+    fn settings(&self) -> Vec<Setting>;
+
+    /// Topic configs that new topics take over from this node's configuration.
+    fn topic_defaults(&self) -> BTreeMap<String, String>;
+}
+
+/// A produce that is in the log, or refused.
+pub enum Settling {
+    /// Nothing to wait for.
+    Settled(Vec<PartitionReply<Produced>>),
+    /// Ends once the records are as safe as the request asks. Dropping it gives up waiting, not the records.
+    Waiting(Pin<Box<dyn Future<Output = Vec<PartitionReply<Produced>>> + Send>>),
+}
+
+/// A producer with state at a partition (KIP-664).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ActiveProducer {
+    /// Its id.
+    pub id: ProducerId,
+    /// Its epoch.
+    pub epoch: i16,
+    /// Sequence number of its last record, -1 without any.
+    pub last_sequence: i32,
+    /// Timestamp of its last batch.
+    pub last_timestamp: i64,
+    /// First offset of its open transaction.
+    pub transaction_start: Option<Offset>,
+}
+
+/// A directory of logs.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct LogDir {
+    /// Where it is.
+    pub path: String,
+    /// Why it is out of service, if it is.
+    pub offline: Option<String>,
+    /// All bytes of its file system.
+    pub total_bytes: u64,
+    /// Free bytes of its file system.
+    pub usable_bytes: u64,
+    /// Size of each log.
+    pub partitions: Vec<(TopicPartition, u64)>,
+}
+
+/// A setting of the node.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Setting {
+    /// Kafka's name if there is one, else `section.key`.
+    pub name: String,
+    /// Its value as text; `None` if it has none or must not be shown.
+    pub value: Option<String>,
+    /// True if nobody set it.
+    pub is_default: bool,
+    /// Must not be shown.
+    pub is_secret: bool,
+    /// What its values are.
+    pub kind: SettingKind,
+    /// What it does.
+    pub doc: String,
+}
+
+/// What the values of a [`Setting`] are.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum SettingKind {
+    /// Text.
+    #[default]
+    Text,
+    /// An integer.
+    Integer,
+    /// `true` or `false`.
+    Boolean,
+    /// Values separated by commas.
+    List,
+}

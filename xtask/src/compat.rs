@@ -1,0 +1,171 @@
+//! Real Kafka clients against real nodes: installs the clients, starts nodes, has every client prove every case, and
+//! compares with what `docs/kafka-compatibility.md` says. The drivers lie in `kafka/compat`.
+
+mod cases;
+mod clients;
+mod cluster;
+mod page;
+mod records;
+mod session;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+
+use self::cases::CASES;
+use self::clients::{CLIENTS, Client};
+use self::cluster::Cluster;
+use self::page::{Cell, Page};
+use self::session::{Session, Trouble};
+
+/// The page of the results.
+const PAGE: &str = "docs/kafka-compatibility.md";
+
+/// Whose brokers the clients talk to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Against {
+    /// The nodes of this repository.
+    Rafka,
+    /// Apache Kafka: a case that fails there is wrong itself.
+    Kafka,
+}
+
+/// What to run.
+#[derive(Args, Clone, Debug)]
+pub struct Options {
+    /// Only these clients.
+    #[arg(long, value_delimiter = ',')]
+    clients: Vec<String>,
+    /// Numbers of nodes, one after the other.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 3])]
+    nodes: Vec<usize>,
+    /// Only these cases.
+    #[arg(long, value_delimiter = ',')]
+    cases: Vec<String>,
+    /// Write the page of the results, instead of comparing with it.
+    #[arg(long)]
+    write: bool,
+    /// Install the clients, run nothing.
+    #[arg(long)]
+    install: bool,
+    /// Whose brokers.
+    #[arg(long, value_enum, default_value = "rafka")]
+    against: Against,
+}
+
+/// Runs the clients, and prints what came of it.
+///
+/// # Errors
+/// In words: what cannot be installed or started, and which case has passed before and does not any more.
+pub fn run(options: &Options) -> Result<(), String> {
+    let names: Vec<&str> = CLIENTS.iter().map(|client| client.name).collect();
+    known("client", &options.clients, &names)?;
+    known("case", &options.cases, &CASES.iter().map(|case| case.name).collect::<Vec<_>>())?;
+    let work = crate::root().join("target/compat");
+    fs::create_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;
+    let chosen = CLIENTS.iter().filter(|client| wanted(&options.clients, client.name));
+    let ready = install(chosen, &work)?;
+    if options.install {
+        return Ok(());
+    }
+    let path = crate::root().join(PAGE);
+    let before = Page::parse(&fs::read_to_string(&path).unwrap_or_default());
+    let mut page = before.clone();
+    for nodes in &options.nodes {
+        with_nodes(options, *nodes, &ready, &work, &mut page)?;
+    }
+    println!("{}", page.summary());
+    if options.against == Against::Kafka {
+        return Ok(());
+    }
+    if options.write {
+        return fs::write(&path, page.text()).map_err(|error| format!("{PAGE}: {error}"));
+    }
+    let lost = page.lost_since(&before);
+    match lost.is_empty() {
+        true => Ok(()),
+        false => Err(format!("passed before, and fails now:\n{}", lost.join("\n"))),
+    }
+}
+
+/// The clients that this machine can run. Without CI a missing runtime is only said, loudly.
+fn install<'a>(chosen: impl Iterator<Item = &'a Client>, work: &std::path::Path) -> Result<Vec<&'a Client>, String> {
+    let (mut ready, ci) = (Vec::new(), std::env::var("CI").is_ok_and(|value| value == "true"));
+    for client in chosen {
+        match clients::install(client, work) {
+            Ok(()) => ready.push(client),
+            Err(error) if ci => return Err(format!("{}: {error}", client.name)),
+            Err(error) => eprintln!("\n*** SKIPPED: {}: {error} ***\n", client.name),
+        }
+    }
+    match ready.is_empty() {
+        true => Err("no client is left".to_owned()),
+        false => Ok(ready),
+    }
+}
+
+fn with_nodes(
+    options: &Options,
+    nodes: usize,
+    ready: &[&Client],
+    work: &std::path::Path,
+    page: &mut Page,
+) -> Result<(), String> {
+    let folder = work.join(format!("run-{}-{nodes}", std::process::id()));
+    let mut cluster = match options.against {
+        Against::Rafka => Cluster::rafka(nodes, &folder, &binaries()?)?,
+        Against::Kafka => Cluster::kafka(nodes, &folder, &work.join("java/jars"))?,
+    };
+    for client in ready {
+        let began = Instant::now();
+        println!("\n{} against {} node(s) at {}", client.name, nodes, cluster.bootstrap());
+        let mut session = Session::new(client, work, &mut cluster);
+        match session.hello() {
+            Ok(version) => page.set_version(client.name, &version),
+            Err(trouble) => println!("  driver: {trouble}"),
+        }
+        for case in CASES.iter().filter(|case| wanted(&options.cases, case.name)) {
+            let at = Instant::now();
+            let result = (case.run)(&mut session);
+            let (mark, said) = match &result {
+                Ok(()) => ("ok", String::new()),
+                Err(Trouble::Cannot(why)) => ("--", why.clone()),
+                Err(Trouble::Failed(why)) => ("FAILED", why.chars().take(600).collect()),
+            };
+            println!("  {mark:6} {:20} {:6} ms  {said}", case.name, at.elapsed().as_millis());
+            page.set(nodes, case.name, client.name, Cell::of(&result));
+        }
+        drop(session);
+        println!("  {:.1} s", began.elapsed().as_secs_f64());
+        cluster.revive()?;
+    }
+    drop(cluster);
+    match page.failed(nodes) {
+        // What the nodes have logged may tell why.
+        true => println!("the nodes' folders: {}", folder.display()),
+        false => fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?,
+    }
+    Ok(())
+}
+
+/// Where `rafka` and `rafka-node` lie: `$RAFKA_BIN_DIR`, else the release build.
+fn binaries() -> Result<PathBuf, String> {
+    let folder = std::env::var_os("RAFKA_BIN_DIR").map_or_else(|| crate::root().join("target/release"), PathBuf::from);
+    match folder.join("rafka").is_file() && folder.join("rafka-node").is_file() {
+        true => Ok(folder),
+        false => Err(format!("no rafka and rafka-node in {}: build them, or set RAFKA_BIN_DIR", folder.display())),
+    }
+}
+
+fn wanted(chosen: &[String], name: &str) -> bool {
+    chosen.is_empty() || chosen.iter().any(|one| one == name)
+}
+
+fn known(what: &str, chosen: &[String], all: &[&str]) -> Result<(), String> {
+    match chosen.iter().find(|one| !all.contains(&one.as_str())) {
+        Some(unknown) => Err(format!("no {what} {unknown:?}; there are: {}", all.join(", "))),
+        None => Ok(()),
+    }
+}

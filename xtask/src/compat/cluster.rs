@@ -1,0 +1,244 @@
+//! The brokers that the clients talk to: processes of this machine, with folders of their own.
+
+use std::fs::{self, File, OpenOptions};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// A node is in service within this time.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// What is waited for is looked at this often.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Lines of a log that are shown when its node does not start.
+const LAST_WORDS: usize = 12;
+
+/// Brokers, and how they are started.
+pub(super) struct Cluster {
+    nodes: Vec<Node>,
+    kind: Kind,
+}
+
+enum Kind {
+    Rafka { binaries: PathBuf },
+    Kafka { jars: PathBuf },
+}
+
+struct Node {
+    folder: PathBuf,
+    kafka: u16,
+    mesh: u16,
+    process: Option<Child>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            // It may have ended by itself.
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+impl Cluster {
+    /// Starts nodes of Rafka.
+    pub(super) fn rafka(nodes: usize, folder: &Path, binaries: &Path) -> Result<Self, String> {
+        Self::start(nodes, folder, Kind::Rafka { binaries: binaries.to_owned() })
+    }
+
+    /// Starts brokers of Apache Kafka.
+    pub(super) fn kafka(nodes: usize, folder: &Path, jars: &Path) -> Result<Self, String> {
+        Self::start(nodes, folder, Kind::Kafka { jars: jars.to_owned() })
+    }
+
+    fn start(nodes: usize, folder: &Path, kind: Kind) -> Result<Self, String> {
+        let ports = free_ports(2 * nodes)?;
+        let nodes = ports.chunks(2).enumerate().map(|(i, ports)| Node {
+            folder: folder.join(format!("{}", i + 1)),
+            kafka: ports[0],
+            mesh: ports[1],
+            process: None,
+        });
+        let mut cluster = Self { nodes: nodes.collect(), kind };
+        for index in 0..cluster.nodes.len() {
+            fs::create_dir_all(&cluster.nodes[index].folder).map_err(|error| error.to_string())?;
+            cluster.launch(index, true)?;
+            // The first node of Rafka founds the cluster that the others join; those of Kafka need each other.
+            if matches!(cluster.kind, Kind::Rafka { .. }) {
+                cluster.await_ready(index)?;
+            }
+        }
+        cluster.revive()?;
+        Ok(cluster)
+    }
+
+    /// Kafka addresses of all nodes, separated by commas.
+    pub(super) fn bootstrap(&self) -> String {
+        self.addresses().join(",")
+    }
+
+    /// Kafka addresses of the nodes.
+    pub(super) fn addresses(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.kafka)).collect()
+    }
+
+    /// How many nodes there are.
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Kills a node (SIGKILL), starts it again, and waits until it is in service.
+    pub(super) fn restart(&mut self, index: usize) -> Result<(), String> {
+        if let Some(mut process) = self.nodes[index].process.take() {
+            process.kill().and_then(|()| process.wait()).map_err(|error| error.to_string())?;
+        }
+        self.launch(index, false)?;
+        self.await_ready(index)
+    }
+
+    /// Starts what has ended, so that one client's trouble is not the next one's.
+    pub(super) fn revive(&mut self) -> Result<(), String> {
+        for index in 0..self.nodes.len() {
+            let process = self.nodes[index].process.as_mut();
+            if process.is_none_or(|process| !matches!(process.try_wait(), Ok(None))) {
+                eprintln!("*** node {} has ended by itself; its log: {} ***", index + 1, self.log(index).display());
+                self.launch(index, false)?;
+            }
+            self.await_ready(index)?;
+        }
+        Ok(())
+    }
+
+    /// Runs `rafka` against the nodes, with `input`; returns what it says. `None` if the brokers are not Rafka's.
+    pub(super) fn rafka_cli(&self, words: &[&str], input: &str) -> Option<Result<String, String>> {
+        let Kind::Rafka { binaries } = &self.kind else { return None };
+        let mut command = Command::new(binaries.join("rafka"));
+        command.args(words);
+        for node in &self.nodes {
+            command.args(["--bootstrap", &format!("127.0.0.1:{}", node.mesh)]);
+        }
+        self.plain(&mut command);
+        let file = self.nodes[0].folder.with_file_name("input");
+        let result = fs::write(&file, input).and_then(|()| command.stdin(File::open(&file)?).output());
+        Some(match result {
+            Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            Ok(output) => Err(format!("rafka {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr).trim())),
+            Err(error) => Err(format!("rafka: {error}")),
+        })
+    }
+
+    fn launch(&mut self, index: usize, first: bool) -> Result<(), String> {
+        let log =
+            OpenOptions::new().create(true).append(true).open(self.log(index)).map_err(|error| error.to_string())?;
+        let errors = log.try_clone().map_err(|error| error.to_string())?;
+        let mut command = match &self.kind {
+            Kind::Rafka { binaries } => self.rafka_node(index, first, binaries),
+            Kind::Kafka { jars } => self.kafka_broker(index, first, jars)?,
+        };
+        let process = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
+        self.nodes[index].process = Some(process.map_err(|error| format!("{command:?}: {error}"))?);
+        Ok(())
+    }
+
+    fn rafka_node(&self, index: usize, first: bool, binaries: &Path) -> Command {
+        let node = &self.nodes[index];
+        let _ = fs::remove_file(node.folder.join("ready"));
+        let mut command = Command::new(binaries.join("rafka-node"));
+        command.arg("--data-dir").arg(node.folder.join("data")).arg("--ready-file").arg(node.folder.join("ready"));
+        command.args(["--listen", &format!("127.0.0.1:{}", node.mesh), "--ops-listen", "127.0.0.1:0"]);
+        command.args(["--kafka-listen", &format!("127.0.0.1:{}", node.kafka), "--log-format", "compact"]);
+        let others =
+            self.nodes.iter().enumerate().filter(|(other, _)| if first { *other < index } else { *other != index });
+        for (_, other) in others {
+            command.args(["--bootstrap", &format!("127.0.0.1:{}", other.mesh)]);
+        }
+        self.plain(&mut command);
+        command
+    }
+
+    /// What the user has configured stays out of it.
+    fn plain(&self, command: &mut Command) {
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("RAFKA_")) {
+            command.env_remove(name);
+        }
+        let home = self.nodes[0].folder.with_file_name("home");
+        for name in ["HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME"] {
+            command.env(name, &home);
+        }
+    }
+
+    fn kafka_broker(&self, index: usize, first: bool, jars: &Path) -> Result<Command, String> {
+        let (node, id) = (&self.nodes[index], index + 1);
+        let voters = self.nodes.iter().enumerate().map(|(i, node)| format!("{}@127.0.0.1:{}", i + 1, node.mesh));
+        let text = format!(
+            "process.roles=broker,controller\nnode.id={id}\ncontroller.quorum.voters={}\n\
+             listeners=PLAINTEXT://127.0.0.1:{},CONTROLLER://127.0.0.1:{}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{}\ncontroller.listener.names=CONTROLLER\n\
+             inter.broker.listener.name=PLAINTEXT\nlog.dirs={}\nnum.partitions=4\ndefault.replication.factor=1\n\
+             offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
+             transaction.state.log.min.isr=1\n",
+            voters.collect::<Vec<_>>().join(","),
+            node.kafka,
+            node.mesh,
+            node.kafka,
+            node.folder.join("data").display(),
+        );
+        let file = node.folder.join("properties");
+        fs::write(&file, text).map_err(|error| error.to_string())?;
+        let java = |class: &str| {
+            let mut command = Command::new("java");
+            command.args(["-Xmx512m", "-cp"]).arg(jars.join("*")).arg(class);
+            command
+        };
+        if first {
+            let mut format = java("kafka.tools.StorageTool");
+            format.args(["format", "-t", "AAAAAAAAAAAAAAAAAAAAAQ", "--ignore-formatted", "-c"]).arg(&file);
+            let output = format.output().map_err(|error| error.to_string())?;
+            if !output.status.success() {
+                return Err(format!("cannot format: {}", String::from_utf8_lossy(&output.stderr)));
+            }
+        }
+        let mut broker = java("kafka.Kafka");
+        broker.arg(file);
+        Ok(broker)
+    }
+
+    fn await_ready(&mut self, index: usize) -> Result<(), String> {
+        let until = Instant::now() + READY_WITHIN;
+        while Instant::now() < until {
+            let node = &mut self.nodes[index];
+            let ready = match self.kind {
+                Kind::Rafka { .. } => {
+                    let said = fs::read_to_string(node.folder.join("ready")).unwrap_or_default();
+                    serde_json::from_str::<Value>(&said).is_ok()
+                }
+                Kind::Kafka { .. } => TcpStream::connect(("127.0.0.1", node.kafka)).is_ok(),
+            };
+            if ready {
+                return Ok(());
+            }
+            if node.process.as_mut().is_some_and(|process| !matches!(process.try_wait(), Ok(None))) {
+                break;
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        let log = fs::read_to_string(self.log(index)).unwrap_or_default();
+        let tail: Vec<&str> = log.lines().rev().take(LAST_WORDS).collect();
+        let tail = tail.into_iter().rev().collect::<Vec<_>>().join("\n");
+        Err(format!("node {} is not in service; its last words:\n{tail}", index + 1))
+    }
+
+    fn log(&self, index: usize) -> PathBuf {
+        self.nodes[index].folder.join("log")
+    }
+}
+
+/// Ports that were free a moment ago: a node that is restarted must have the same.
+fn free_ports(count: usize) -> Result<Vec<u16>, String> {
+    let held = (0..count).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>();
+    let held = held.map_err(|error| error.to_string())?;
+    held.iter().map(|port| port.local_addr().map(|at| at.port())).collect::<Result<_, _>>().map_err(|e| e.to_string())
+}
