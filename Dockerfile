@@ -25,7 +25,7 @@ ENV RAFKA_NODE__DATA_DIR=/var/lib/rafka \
     RAFKA_MESH__LISTEN=0.0.0.0:7300
 USER 65532:65532
 VOLUME /var/lib/rafka
-EXPOSE 7300 9644
+EXPOSE 9092 7300 9644
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s CMD ["/rafka", "node", "status"]
 ENTRYPOINT ["/rafka-node"]

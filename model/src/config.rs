@@ -58,13 +58,13 @@ pub const KEYS: &[Key] = &[
         name: "compression.gzip.level",
         default: "-1",
         kind: integer(-1, 9),
-        doc: "Level at which batches would be compressed by gzip here; batches keep what the producer chose, so it has no effect.",
+        doc: "Level of gzip where `compression.type` has the node compress; the codec's own is taken, so it has no effect.",
     },
     Key {
         name: "compression.lz4.level",
         default: "9",
         kind: integer(1, 17),
-        doc: "Level at which batches would be compressed by lz4 here; batches keep what the producer chose, so it has no effect.",
+        doc: "Level of lz4 where `compression.type` has the node compress; the codec's own is taken, so it has no effect.",
     },
     Key {
         name: "compression.type",
@@ -76,7 +76,7 @@ pub const KEYS: &[Key] = &[
         name: "compression.zstd.level",
         default: "3",
         kind: integer(-131_072, 22),
-        doc: "Level at which batches would be compressed by zstd here; batches keep what the producer chose, so it has no effect.",
+        doc: "Level of zstd where `compression.type` has the node compress; the codec's own is taken, so it has no effect.",
     },
     Key {
         name: "delete.retention.ms",

@@ -7,9 +7,7 @@ use rafka_model::{Offset, PartitionId, TopicPartition};
 use crate::desk::FrontDesk;
 use crate::door::{Client, Door, topic_by_name};
 use crate::error;
-use crate::messages::delete_records::{
-    DeleteRecordsPartitionResult, DeleteRecordsTopicResult, Request, Response,
-};
+use crate::messages::delete_records::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult, Request, Response};
 
 /// Stands for the high watermark.
 const TO_HIGH_WATERMARK: i64 = -1;
@@ -54,4 +52,22 @@ pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, _: &Client, _: i16, requ
         }
     }
     Response { topics, ..Response::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{Fake, client, door};
+    use crate::messages::delete_records::{DeleteRecordsPartition, DeleteRecordsTopic};
+
+    #[tokio::test]
+    async fn new_log_starts_are_told_by_partition() {
+        let partition = |(partition_index, offset): (i32, i64)| DeleteRecordsPartition { partition_index, offset };
+        let partitions = [(0, 5), (0, -1), (0, -2), (2, 5), (9, 5)].into_iter().map(partition).collect();
+        let topic = DeleteRecordsTopic { name: "orders".into(), partitions };
+        let request = Request { topics: vec![topic], timeout_ms: 1000 };
+        let response = serve(&door(Fake::default()), &client("127.0.0.1:9092"), 2, request).await;
+        let results = response.topics[0].partitions.iter().map(|result| (result.error_code, result.low_watermark));
+        assert_eq!(results.collect::<Vec<_>>(), [(0, 5), (0, 0), (1, -1), (6, -1), (3, -1)]);
+    }
 }

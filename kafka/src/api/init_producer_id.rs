@@ -22,3 +22,20 @@ pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, _: &Client, _: i16, requ
         Err(failure) => refused(error::data(failure.code)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{Fake, client, door};
+
+    #[tokio::test]
+    async fn idempotent_producers_get_an_id_and_transactional_ones_a_clear_no() {
+        let mut answers = Vec::new();
+        for id in [None, Some(""), Some("mine")] {
+            let request = Request { transactional_id: id.map(Into::into), ..Request::default() };
+            let response = serve(&door(Fake::default()), &client("127.0.0.1:9092"), 5, request).await;
+            answers.push((response.error_code, response.producer_id, response.producer_epoch));
+        }
+        assert_eq!(answers, [(0, 4000, 0), (42, -1, -1), (53, -1, -1)]);
+    }
+}

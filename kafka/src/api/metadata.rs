@@ -24,12 +24,7 @@ pub(crate) const TOPIC_OPERATIONS: i32 = 3576;
 /// Everything that can be done to a cluster.
 pub(crate) const CLUSTER_OPERATIONS: i32 = 8096;
 
-pub(crate) async fn serve<D: FrontDesk>(
-    door: &Door<D>,
-    client: &Client,
-    version: i16,
-    request: Request,
-) -> Response {
+pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, client: &Client, version: i16, request: Request) -> Response {
     let named = request.topics.filter(|topics| version > 0 || !topics.is_empty());
     if let Some(topics) = &named
         && version < 12
@@ -160,7 +155,7 @@ impl Shape<'_> {
             Some((_, failure)) => failure.code,
             None => ErrorCode::UnknownTopicOrPartition,
         };
-        missing(error::data(code), Some(name))
+        missing(error::admin(code), Some(name))
     }
 
     fn topic(&self, topic: &Topic) -> MetadataResponseTopic {
@@ -198,5 +193,124 @@ impl Shape<'_> {
             Some(_) if self.version >= LISTENER_NOT_FOUND_FROM => (error::LISTENER_NOT_FOUND, -1),
             _ => (not_available, -1),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rafka_broker::describe_topic;
+    use rafka_broker::metadata::Image;
+    use rafka_model::MetadataIndex;
+
+    use super::*;
+    use crate::door::Config;
+    use crate::fake::{Fake, add_topic, client, door};
+    use crate::metrics::Metrics;
+
+    fn named(names: &[&'static str]) -> Request {
+        let topic = |name: &&'static str| MetadataRequestTopic { name: Some((*name).into()), ..Default::default() };
+        Request { topics: Some(names.iter().map(topic).collect()), ..Request::default() }
+    }
+
+    fn makes_topics(image: &mut Image, request: Admin) -> Result<AdminReply, Failure> {
+        let Admin::CreateTopics { topics, .. } = request else { panic!("{request:?}") };
+        let make = |topic: NewTopic| {
+            let result = match topic.name.as_str() {
+                "full" => Err(Failure::new(ErrorCode::InvalidReplicationFactor, "too few nodes")),
+                "late" => Err(Failure::new(ErrorCode::OutcomeUnknown, "no answer")),
+                name => {
+                    let id = add_topic(image, name, &[1; 4]);
+                    Ok((describe_topic(&image.topics[&id]), MetadataIndex(8)))
+                }
+            };
+            TopicReply { name: topic.name, result }
+        };
+        Ok(AdminReply::Topics(topics.into_iter().map(make).collect()))
+    }
+
+    async fn ask(door: &Door<Fake>, version: i16, request: Request) -> Response {
+        serve(door, &client("127.0.0.1:9092"), version, request).await
+    }
+
+    fn codes(response: &Response) -> Vec<i16> {
+        response.topics.iter().map(|topic| topic.error_code).collect()
+    }
+
+    #[tokio::test]
+    async fn a_cluster_is_told_as_the_client_reaches_it() {
+        let door = door(Fake::default());
+        let response = ask(&door, 13, Request::default()).await;
+        let brokers: Vec<_> =
+            response.brokers.iter().map(|b| (b.node_id, b.host.as_str().to_owned(), b.port)).collect();
+        assert_eq!(brokers, [(1, "127.0.0.1".to_owned(), 9092), (2, "127.0.0.1".to_owned(), 9092)]);
+        assert_eq!((response.controller_id, response.topics.len()), (1, 1));
+        assert_eq!(response.cluster_id.as_deref(), Some(&*"07".repeat(32)));
+        let topic = &response.topics[0];
+        let leaders: Vec<_> = topic.partitions.iter().map(|partition| partition.leader_id).collect();
+        assert_eq!((leaders, topic.partitions[0].leader_epoch), (vec![1, 1, 2], 3));
+        assert_eq!(topic.topic_authorized_operations, i32::MIN, "not asked for");
+    }
+
+    #[tokio::test]
+    async fn all_topics_are_meant_by_null_and_in_the_oldest_version_by_none() {
+        let door = door(Fake::default());
+        let none = Request { topics: Some(Vec::new()), ..Request::default() };
+        assert_eq!(ask(&door, 0, none.clone()).await.topics.len(), 1);
+        assert_eq!(ask(&door, 1, none).await.topics.len(), 0);
+        assert_eq!(ask(&door, 1, Request::default()).await.topics.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn missing_topics_are_made_if_client_and_node_allow_it() {
+        let fake = || Fake { answer: Box::new(makes_topics), ..Fake::default() };
+        let door = door(fake());
+        let request = named(&["new", "a/b", "full", "late", "orders"]);
+        let refusing = Request { allow_auto_topic_creation: false, ..request.clone() };
+        assert_eq!(codes(&ask(&door, 13, refusing).await), [3, 17, 3, 3, 0]);
+        let response = ask(&door, 13, request.clone()).await;
+        assert_eq!(codes(&response), [0, 17, 38, 5, 0]);
+        assert_eq!(response.topics[0].partitions.len(), 4);
+        let asked: Vec<_> = door.desk.asked.lock().iter().map(|asked| format!("{asked:?}")).collect();
+        assert!(asked.len() == 1 && !asked[0].contains("a/b") && !asked[0].contains("orders"), "{asked:?}");
+        let closed = Config { auto_create_topics: false, ..Config::default() };
+        let closed = Door::new(fake(), closed, Arc::new(Metrics::default()));
+        assert_eq!(codes(&ask(&closed, 1, request).await), [3, 17, 3, 3, 0]);
+    }
+
+    #[tokio::test]
+    async fn topics_are_found_by_id_from_the_version_on_that_may_leave_the_name_out() {
+        let door = door(Fake::default());
+        let by_id = |id: Uuid| MetadataRequestTopic { topic_id: id, name: None };
+        let orders = uuid(door.desk.orders(0).topic);
+        let request = Request { topics: Some(vec![by_id(orders), by_id(Uuid([9; 16]))]), ..Request::default() };
+        let response = ask(&door, 12, request.clone()).await;
+        assert_eq!(codes(&response), [0, 100]);
+        assert_eq!((response.topics[0].name.as_deref(), &response.topics[1].name), (Some("orders"), &None));
+        assert_eq!(codes(&ask(&door, 11, request).await), [42, 42]);
+    }
+
+    #[tokio::test]
+    async fn a_leader_that_the_client_cannot_reach_is_none() {
+        let door = door(Fake::default());
+        Arc::make_mut(&mut door.desk.image.lock()).nodes.get_mut(&NodeId(2)).expect("there").kafka.clear();
+        for (version, code) in [(5, 5), (6, 72)] {
+            let response = ask(&door, version, named(&["orders"])).await;
+            let partition = &response.topics[0].partitions[2];
+            assert_eq!((partition.error_code, partition.leader_id, response.brokers.len()), (code, -1, 1));
+        }
+    }
+
+    #[tokio::test]
+    async fn without_an_authorizer_everything_is_allowed() {
+        let asked = Request {
+            include_topic_authorized_operations: true,
+            include_cluster_authorized_operations: true,
+            ..Request::default()
+        };
+        let response = ask(&door(Fake::default()), 8, asked).await;
+        assert_eq!(response.topics[0].topic_authorized_operations, TOPIC_OPERATIONS);
+        assert_eq!(response.cluster_authorized_operations, CLUSTER_OPERATIONS);
     }
 }

@@ -47,3 +47,36 @@ pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, _: &Client, _: i16, requ
     }
     Response { topics, ..Response::default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::{Fake, batch, client, door};
+    use crate::messages::offset_for_leader_epoch::{OffsetForLeaderPartition, OffsetForLeaderTopic};
+    use rafka_broker::request::{Acks, Produce, ProducePartition};
+
+    #[tokio::test]
+    async fn ends_of_epochs_are_told_and_strange_ones_refused() {
+        let door = door(Fake::default());
+        let partitions =
+            vec![ProducePartition { partition: door.desk.orders(0), leader_epoch: None, records: batch(&["a", "b"]) }];
+        drop(door.desk.produce(Produce { acks: Acks::All, timeout_ms: 0, partitions }).await);
+        let asked = [(0, -1, 3), (0, 3, 4), (0, 2, 3), (0, 4, 3), (2, -1, 3), (9, -1, 3)];
+        let partition = |(partition, current_leader_epoch, leader_epoch): (i32, i32, i32)| OffsetForLeaderPartition {
+            partition,
+            current_leader_epoch,
+            leader_epoch,
+        };
+        let topic =
+            OffsetForLeaderTopic { topic: "orders".into(), partitions: asked.into_iter().map(partition).collect() };
+        let request = Request { topics: vec![topic], ..Request::default() };
+        let response = serve(&door, &client("127.0.0.1:9092"), 4, request).await;
+        let ends: Vec<_> = response.topics[0]
+            .partitions
+            .iter()
+            .map(|end| (end.partition, end.error_code, end.leader_epoch, end.end_offset))
+            .collect();
+        let expected = [(0, 0, 3, 2), (0, 0, -1, -1), (0, 74, -1, -1), (0, 75, -1, -1), (2, 6, -1, -1), (9, 3, -1, -1)];
+        assert_eq!(ends, expected);
+    }
+}

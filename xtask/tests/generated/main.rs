@@ -1,6 +1,7 @@
 //! Files that come from code are as the code says. `cargo xtask generate` writes them.
 
 mod cli_page;
+mod kafka_page;
 
 use std::fmt::Write as _;
 
@@ -35,7 +36,8 @@ fn reference_of_topic_configuration_is_current() {
             Kind::Ratio => "0 to 1".to_owned(),
             Kind::Text => "any text".to_owned(),
         };
-        let _ = writeln!(page, "| `{}` | `{}` | {values} | {} |", key.name, key.default, key.doc);
+        let default = if key.default.is_empty() { "none".to_owned() } else { format!("`{}`", key.default) };
+        let _ = writeln!(page, "| `{}` | {default} | {values} | {} |", key.name, key.doc);
     }
     keep("docs/src/reference/topic-config.md", page.as_bytes()).expect("current");
 }
@@ -54,6 +56,11 @@ fn reference_of_errors_is_current() {
         let _ = writeln!(page, "| {} | `{}` | {retriable} | {meaning} |", code.number(), code.name());
     }
     keep("docs/src/reference/errors.md", page.as_bytes()).expect("current");
+}
+
+#[test]
+fn reference_of_kafkas_apis_is_current() {
+    keep("docs/src/reference/kafka.md", kafka_page::page().as_bytes()).expect("current");
 }
 
 /// The doc comment above the row that names `code`.
