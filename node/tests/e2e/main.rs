@@ -8,6 +8,7 @@ mod data;
 mod disk;
 mod hostile;
 mod join;
+mod kafka;
 mod peer;
 mod start;
 mod support;

@@ -267,6 +267,11 @@ impl Node {
         self.ready["cluster_id"].as_str().expect("a cluster id")
     }
 
+    /// Address of the Kafka door.
+    pub(crate) fn kafka(&self) -> String {
+        self.ready["kafka"][0].as_str().expect("the Kafka door is open").to_owned()
+    }
+
     pub(crate) fn id(&self) -> NodeId {
         NodeId(self.ready["node_id"].as_u64().expect("a node id"))
     }

@@ -1,83 +1,17 @@
-//! Real `rafka-node` processes, seen through a Kafka client that others wrote (rskafka).
+//! The Kafka door of real nodes, through a Kafka client that others wrote (rskafka), and through bare sockets.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
 
 use rskafka::chrono::{TimeZone, Utc};
 use rskafka::client::ClientBuilder;
 use rskafka::client::partition::{Compression, OffsetAt, PartitionClient, UnknownTopicHandling};
 use rskafka::record::Record;
-use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-/// Every wait ends by then, however busy the machine is.
-const DEADLINE: Duration = Duration::from_secs(60);
+use crate::support::{Home, Node};
 
-fn binary() -> PathBuf {
-    match std::env::var_os("RAFKA_BIN_DIR") {
-        Some(dir) => Path::new(&dir).join("rafka-node"),
-        None => env!("CARGO_BIN_EXE_rafka-node").into(),
-    }
-}
-
-/// A node on free ports; ends with the test.
-struct Node {
-    process: Child,
-    home: TempDir,
-    flags: Vec<String>,
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-impl Node {
-    fn start(flags: &[&str]) -> Self {
-        let home = TempDir::new().expect("a directory");
-        let flags: Vec<_> = flags.iter().map(|flag| (*flag).to_owned()).collect();
-        Self { process: launch(home.path(), &flags), home, flags }
-    }
-
-    fn kill(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let _ = std::fs::remove_file(self.home.path().join("ready.json"));
-    }
-
-    fn start_again(&mut self) {
-        self.process = launch(self.home.path(), &self.flags);
-    }
-
-    /// What the node says of itself once it is ready.
-    fn ready(&mut self) -> serde_json::Value {
-        let began = Instant::now();
-        loop {
-            if let Ok(text) = std::fs::read_to_string(self.home.path().join("ready.json")) {
-                return serde_json::from_str(&text).expect("JSON");
-            }
-            assert_eq!(self.process.try_wait().expect("a child"), None, "the node ended before it was ready");
-            assert!(began.elapsed() < DEADLINE, "not ready in time");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    fn kafka(&mut self) -> String {
-        self.ready()["kafka"][0].as_str().expect("it listens").to_owned()
-    }
-}
-
-fn launch(home: &Path, flags: &[String]) -> Child {
-    let mut command = Command::new(binary());
-    command.arg("--data-dir").arg(home.join("data")).arg("--ready-file").arg(home.join("ready.json"));
-    command.args(["--listen", "127.0.0.1:0", "--ops-listen", "none", "--log-format", "json"]).args(flags);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().expect("rafka-node starts")
-}
-
+/// The Kafka door on any free port.
 const ANY: &[&str] = &["--kafka-listen", "127.0.0.1:0"];
 
 async fn partition(bootstrap: &str, topic: &str, partition: i32) -> PartitionClient {
@@ -96,7 +30,7 @@ fn record(key: &str, value: &str) -> Record {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_kafka_client_writes_another_reads_whatever_the_codec() {
-    let mut node = Node::start(ANY);
+    let node = Node::start(ANY).await;
     let bootstrap = node.kafka();
     // Nobody made the topic: asking for it does.
     let writer = partition(&bootstrap, "orders", 3).await;
@@ -118,16 +52,18 @@ async fn what_one_kafka_client_writes_another_reads_whatever_the_codec() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_finds_every_partition_through_any_node() {
-    let mut nodes = vec![Node::start(ANY)];
-    let mesh = nodes[0].ready()["mesh"][0].as_str().expect("an address").to_owned();
-    nodes.extend((0..2).map(|_| Node::start(&[ANY, &["--bootstrap", &mesh]].concat())));
-    let doors: Vec<_> = nodes.iter_mut().map(Node::kafka).collect();
+    let mut nodes = vec![Node::start(ANY).await];
+    for _ in 0..2 {
+        let node = Node::start(&[ANY, &["--bootstrap", nodes[0].mesh()]].concat()).await;
+        nodes.push(node);
+    }
+    let doors: Vec<_> = nodes.iter().map(Node::kafka).collect();
     let client = ClientBuilder::new(vec![doors[1].clone()]).build().await.expect("a broker answers");
     let controller = client.controller_client().expect("a controller");
     controller.create_topic("wide", 12, 1, 10_000).await.expect("made");
-    let mut leaders = std::collections::BTreeSet::new();
+    let mut leaders = BTreeSet::new();
     for (door, index) in doors.iter().cycle().zip(0..12) {
-        let partition = Arc::new(partition(door, "wide", index).await);
+        let partition = partition(door, "wide", index).await;
         let offsets = partition.produce(vec![record("k", "v")], Compression::NoCompression).await.expect("taken");
         assert_eq!(offsets, [0]);
         leaders.insert(index);
@@ -137,14 +73,13 @@ async fn a_client_finds_every_partition_through_any_node() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_is_there_after_the_process_was_killed() {
-    let mut node = Node::start(ANY);
+    let node = Node::start(ANY).await;
     let bootstrap = node.kafka();
     let writer = partition(&bootstrap, "kept", 0).await;
     for number in 0..20 {
         writer.produce(vec![record("k", &number.to_string())], Compression::NoCompression).await.expect("taken");
     }
-    node.kill();
-    node.start_again();
+    let node = node.kill().start(ANY).await;
     let bootstrap = node.kafka();
     let reader = partition(&bootstrap, "kept", 0).await;
     let (records, high_watermark) = reader.fetch_records(0, 1..1_000_000, 1_000).await.expect("given");
@@ -155,14 +90,56 @@ async fn what_was_acknowledged_is_there_after_the_process_was_killed() {
 fn a_busy_port_is_said_with_a_way_out() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
     let address = taken.local_addr().expect("bound").to_string();
-    let home = TempDir::new().expect("a directory");
-    let output = Command::new(binary())
-        .arg("--data-dir")
-        .arg(home.path())
-        .args(["--listen", "127.0.0.1:0", "--ops-listen", "none", "--kafka-listen", &address])
-        .output()
-        .expect("runs");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success());
-    assert!(said.contains(&address) && said.contains("hint:") && said.contains("--kafka-listen"), "{said}");
+    Home::new().is_refused(&["--kafka-listen", &address], 1, &[&address, "--kafka-listen"]);
+}
+
+/// An ApiVersions request, version 0, of a client without a name.
+const API_VERSIONS: &[u8] = &[0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 7, 0xff, 0xff];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_lie_end_their_connection_and_nothing_else() {
+    let node = Node::start(ANY).await;
+    let bootstrap = node.kafka();
+    let writer = partition(&bootstrap, "calm", 0).await;
+    let before = node.resident_bytes();
+    let lies: [&[u8]; 6] = [
+        // Two gigabytes announced, a negative length, a length without a header, an unknown API, and claimed counts.
+        &[0x7f, 0xff, 0xff, 0xff, 0, 3, 0, 1],
+        &[0xff, 0xff, 0xff, 0xff],
+        &[0, 0, 0, 2, 0, 18],
+        &[0, 0, 0, 10, 0x03, 0xe7, 0, 0, 0, 0, 0, 1, 0xff, 0xff],
+        &[0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff],
+        &[0, 0, 0, 20, 0, 0, 0, 3, 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0, 1, 0, 0, 0, 9, 0x7f, 0xff],
+    ];
+    for lie in lies.iter().cycle().take(300) {
+        let mut door = TcpStream::connect(&bootstrap).await.expect("it accepts");
+        door.write_all(lie).await.expect("sent");
+        let mut answer = Vec::new();
+        let ended = tokio::time::timeout(crate::support::DEADLINE, door.read_to_end(&mut answer)).await;
+        assert!(ended.is_ok(), "{lie:?} kept its connection");
+    }
+    let offsets = writer.produce(vec![record("k", "v")], Compression::NoCompression).await.expect("taken");
+    assert_eq!(offsets, [0]);
+    if let (Some(before), Some(after)) = (before, node.resident_bytes()) {
+        assert!(after < before + (64 << 20), "from {before} to {after} bytes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_come_at_once_are_answered_in_their_order() {
+    let node = Node::start(ANY).await;
+    let mut door = TcpStream::connect(node.kafka()).await.expect("it accepts");
+    let mut requests = Vec::new();
+    for number in 0..50u8 {
+        requests.extend_from_slice(&API_VERSIONS[..11]);
+        requests.push(number);
+        requests.extend_from_slice(&API_VERSIONS[12..]);
+    }
+    door.write_all(&requests).await.expect("sent");
+    for number in 0..50 {
+        let length = door.read_u32().await.expect("an answer") as usize;
+        let mut answer = vec![0; length];
+        door.read_exact(&mut answer).await.expect("whole");
+        assert_eq!(answer[..6], [0, 0, 0, number, 0, 0]);
+    }
 }
