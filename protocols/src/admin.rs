@@ -51,7 +51,7 @@ pub fn encode_request(request: &Admin) -> Frame {
             name: name.clone(),
             total: *total,
             validate_only: *validate_only,
-            assignments: assignments.iter().map(assignment_to_wire).collect(),
+            assignments: assignments_to_wire(assignments),
         }),
         Admin::DescribeTopics { names } => Kind::DescribeTopics(proto::DescribeTopics { names: names.clone() }),
         Admin::DescribeCluster => Kind::DescribeCluster(proto::DescribeCluster {}),
@@ -113,7 +113,7 @@ fn new_topic_to_wire(topic: &NewTopic) -> proto::NewTopic {
         partitions: topic.partitions,
         replication_factor: topic.replication_factor.map(u32::from),
         configs: set_configs_to_wire(&topic.configs),
-        assignments: topic.assignments.iter().map(assignment_to_wire).collect(),
+        assignments: assignments_to_wire(&topic.assignments),
     }
 }
 
@@ -127,8 +127,8 @@ fn new_topic_from_wire(topic: proto::NewTopic) -> Result<NewTopic, DecodeError> 
     })
 }
 
-fn assignment_to_wire(replicas: &Vec<NodeId>) -> proto::Assignment {
-    proto::Assignment { nodes: node_ids_to_wire(replicas) }
+fn assignments_to_wire(assignments: &[Vec<NodeId>]) -> Vec<proto::Assignment> {
+    assignments.iter().map(|replicas| proto::Assignment { nodes: node_ids_to_wire(replicas) }).collect()
 }
 
 fn assignments(found: Vec<proto::Assignment>) -> Result<Vec<Vec<NodeId>>, DecodeError> {

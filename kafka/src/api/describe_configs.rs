@@ -1,5 +1,7 @@
 //! DescribeConfigs: every config of a topic or a node, with its default, type, source and words.
 
+use std::collections::BTreeSet;
+
 use rafka_broker::{ErrorCode, Failure};
 
 use crate::advertise::number;
@@ -15,7 +17,10 @@ use crate::wire::Str;
 
 pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, _: &Client, _: i16, request: Request) -> Response {
     let Request { resources, include_synonyms, include_documentation } = request;
-    let results = resources.into_iter().map(|asked| {
+    // Each thing once: what is asked in few bytes is answered in many.
+    let mut once = BTreeSet::new();
+    let fresh = |asked: &DescribeConfigsResource| once.insert((asked.resource_type, asked.resource_name.clone()));
+    let results = resources.into_iter().filter(fresh).map(|asked| {
         let wanted = |config: &Described| match &asked.configuration_keys {
             Some(keys) if !keys.is_empty() => keys.iter().any(|key| *key == config.name.as_str()),
             _ => true,

@@ -26,19 +26,21 @@ fn result(image: &Image, dir: LogDir, wanted: Option<&[DescribableLogDirTopic]>)
         let error_code = error::number(ErrorCode::StorageError);
         return DescribeLogDirsResult { error_code, log_dir: dir.path.into(), ..DescribeLogDirsResult::default() };
     }
+    // A log whose topic is gone is about to go too.
+    let known = dir.partitions.iter().filter_map(|(at, size)| {
+        let index = i32::try_from(at.partition.0).unwrap_or(i32::MAX);
+        Some(((image.topics.get(&at.topic)?.name.as_str(), index), bytes(*size)))
+    });
+    let mut sizes: BTreeMap<(&str, i32), i64> = known.collect();
+    if let Some(wanted) = wanted {
+        // Taken out once, however often it is asked for.
+        let named = wanted.iter().flat_map(|topic| topic.partitions.iter().map(|index| (&*topic.topic, *index)));
+        sizes = named.filter_map(|at| sizes.remove_entry(&at)).collect();
+    }
     let mut topics: BTreeMap<&str, Vec<DescribeLogDirsPartition>> = BTreeMap::new();
-    for (at, size) in dir.partitions {
-        // A log whose topic is gone is about to go too.
-        let Some(topic) = image.topics.get(&at.topic) else { continue };
-        let partition_index = i32::try_from(at.partition.0).unwrap_or(i32::MAX);
-        let is_wanted = |topics: &[DescribableLogDirTopic]| {
-            topics.iter().any(|one| one.topic == topic.name.as_str() && one.partitions.contains(&partition_index))
-        };
-        if wanted.is_none_or(is_wanted) {
-            let partition_size = bytes(size);
-            let one = DescribeLogDirsPartition { partition_index, partition_size, ..Default::default() };
-            topics.entry(topic.name.as_str()).or_default().push(one);
-        }
+    for ((name, partition_index), partition_size) in sizes {
+        let one = DescribeLogDirsPartition { partition_index, partition_size, ..Default::default() };
+        topics.entry(name).or_default().push(one);
     }
     let topic = |(name, partitions): (&str, _)| DescribeLogDirsTopic { name: Str::from(name.to_owned()), partitions };
     DescribeLogDirsResult {

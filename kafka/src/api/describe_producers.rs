@@ -1,7 +1,10 @@
 //! DescribeProducers: who produces to partitions that this node leads (KIP-664).
 
+use std::collections::BTreeSet;
+
 use rafka_broker::metadata::Image;
 use rafka_broker::{ErrorCode, Failure};
+use rafka_model::limits::REQUEST_PARTITIONS_MAX;
 use rafka_model::{PartitionId, TopicPartition};
 
 use crate::desk::{ActiveProducer, FrontDesk};
@@ -13,9 +16,14 @@ use crate::messages::describe_producers::{
 
 pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, _: &Client, _: i16, request: Request) -> Response {
     let image = door.desk.image();
-    let topic = |asked: TopicRequest| TopicResponse {
-        partitions: asked.partition_indexes.iter().map(|index| partition(door, &image, &asked.name, *index)).collect(),
-        name: asked.name,
+    // Each partition once: what is asked in few bytes is answered in many.
+    let mut once = BTreeSet::new();
+    let topic = |asked: TopicRequest| {
+        let room = REQUEST_PARTITIONS_MAX.saturating_sub(once.len());
+        let indexes = asked.partition_indexes.iter().take(room);
+        let fresh: Vec<i32> = indexes.copied().filter(|index| once.insert((asked.name.clone(), *index))).collect();
+        let partitions = fresh.into_iter().map(|index| partition(door, &image, &asked.name, index)).collect();
+        TopicResponse { partitions, name: asked.name }
     };
     Response { topics: request.topics.into_iter().map(topic).collect(), ..Response::default() }
 }
@@ -81,7 +89,7 @@ mod tests {
             }];
         });
         let topic = |name: &'static str, partition_indexes| TopicRequest { name: name.into(), partition_indexes };
-        let topics = vec![topic("orders", vec![0, 2, 3, -1]), topic("nope", vec![0])];
+        let topics = vec![topic("orders", vec![0, 2, 3, -1, 0]), topic("nope", vec![0])];
         let told = ask(&door, 0, &Request { topics }).await;
         let codes = |i: usize| told.topics[i].partitions.iter().map(|one| one.error_code).collect::<Vec<_>>();
         assert_eq!((codes(0), codes(1)), (vec![0, 6, 3, 3], vec![3]));

@@ -25,6 +25,10 @@ pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, client: &Client, version
             error::refusal(&Failure::new(ErrorCode::NotReady, "this node knows no cluster yet"));
         return Response { error_code, error_message, ..Response::default() };
     }
+    if request.topics.len() > 1 || request.topics.iter().any(|topic| topic.partitions.len() > 1) {
+        let error_code = error::number(ErrorCode::InvalidRequest);
+        return Response { error_code, ..Response::default() };
+    }
     let details = version >= DETAILS_FROM;
     let topics = request.topics.into_iter().map(|topic| TopicResult {
         partitions: topic
@@ -81,7 +85,8 @@ fn nodes<D: FrontDesk>(door: &Door<D>, client: &Client, image: &Image) -> Vec<No
         let node = image.nodes.get(id)?;
         let endpoint = door.config.advertise.endpoint(client, door.desk.node(), node);
         let listener = |endpoint: crate::advertise::Endpoint| Listener {
-            name: client.listener.to_string().into(),
+            // Kafka's own client takes nothing else.
+            name: client.listener.to_uppercase().into(),
             host: endpoint.host,
             port: u16::try_from(endpoint.port).unwrap_or(0),
         };
@@ -117,6 +122,10 @@ mod tests {
             }
         }
         let told = ask(&deciding(), 2, &request(METADATA_LOG, 0)).await;
-        assert_eq!((told.nodes[0].node_id, told.nodes[0].listeners[0].port), (1, 9092));
+        let listener = &told.nodes[0].listeners[0];
+        assert_eq!((told.nodes[0].node_id, &*listener.name, listener.port), (1, "DEFAULT", 9092));
+        let mut twice = request(METADATA_LOG, 0);
+        twice.topics[0].partitions.push(PartitionData::default());
+        assert_eq!(ask(&deciding(), 2, &twice).await.error_code, 42);
     }
 }

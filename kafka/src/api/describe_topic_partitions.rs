@@ -109,8 +109,10 @@ mod tests {
         }
     }
 
+    type Shape<'a> = (Vec<(&'a str, Vec<i32>)>, Option<(&'a str, i32)>);
+
     /// Topics and partitions of a page, and where the next begins.
-    fn shape(response: &Response) -> (Vec<(&str, Vec<i32>)>, Option<(&str, i32)>) {
+    fn shape(response: &Response) -> Shape<'_> {
         let topics = response.topics.iter().map(|topic| {
             let partitions = topic.partitions.iter().map(|partition| partition.partition_index).collect();
             (topic.name.as_deref().expect("a name"), partitions)

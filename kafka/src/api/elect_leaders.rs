@@ -3,6 +3,7 @@
 use rafka_broker::ErrorCode;
 use rafka_broker::metadata::{Image, PartitionState};
 use rafka_model::PartitionId;
+use rafka_model::limits::REQUEST_PARTITIONS_MAX;
 
 use crate::desk::FrontDesk;
 use crate::door::{Client, Door, topic_by_name};
@@ -14,7 +15,8 @@ const PREFERRED: i8 = 0;
 const UNCLEAN: i8 = 1;
 
 pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, _: &Client, _: i16, request: Request) -> Response {
-    if !matches!(request.election_type, PREFERRED | UNCLEAN) {
+    let named_partitions: usize = request.topic_partitions.iter().flatten().map(|topic| topic.partitions.len()).sum();
+    if !matches!(request.election_type, PREFERRED | UNCLEAN) || named_partitions > REQUEST_PARTITIONS_MAX {
         return Response { error_code: error::number(ErrorCode::InvalidRequest), ..Response::default() };
     }
     let image = door.desk.image();

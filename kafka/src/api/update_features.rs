@@ -1,5 +1,7 @@
 //! UpdateFeatures: the one feature stays at its level; Rafka's own levels follow its versions.
 
+use std::collections::BTreeSet;
+
 use rafka_broker::ErrorCode;
 
 use crate::api::api_versions::METADATA_FEATURE;
@@ -13,11 +15,11 @@ const RESULTS_UNTIL: i16 = 1;
 
 pub(crate) async fn serve<D: FrontDesk>(_: &Door<D>, _: &Client, version: i16, request: Request) -> Response {
     let updates = request.feature_updates;
-    let twice = |(i, update): (usize, &FeatureUpdateKey)| {
-        let again = updates[..i].iter().any(|other| other.feature == update.feature);
-        again.then(|| (error::number(ErrorCode::InvalidRequest), format!("{} comes twice", update.feature)))
-    };
-    let refused = updates.iter().enumerate().find_map(|(i, update)| twice((i, update)).or_else(|| refusal(update)));
+    let mut once = BTreeSet::new();
+    let refused = updates.iter().find_map(|update| match once.insert(&update.feature) {
+        true => refusal(update),
+        false => Some((error::number(ErrorCode::InvalidRequest), format!("{} comes twice", update.feature))),
+    });
     let mut response = Response::default();
     if let Some((code, text)) = refused {
         let text = format!("no feature was updated, for one cannot be: {text}");
