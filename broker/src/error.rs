@@ -77,6 +77,8 @@ codes! {
     NotController = 41, "NOT_CONTROLLER", true;
     /// The request contradicts itself or a limit.
     InvalidRequest = 42, "INVALID_REQUEST", false;
+    /// A rule of the cluster or of the topic forbids it.
+    PolicyViolation = 44, "POLICY_VIOLATION", false;
     /// A producer's batch does not follow the one before: something between them was lost.
     OutOfOrderSequence = 45, "OUT_OF_ORDER_SEQUENCE_NUMBER", false;
     /// A producer's batch is in the log already, too long ago to say where.

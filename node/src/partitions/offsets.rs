@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rafka_broker::request::{DeleteRecords, EpochEnd, EpochEnds, FoundOffset, ListOffsets, OffsetSpec, PartitionReply};
 use rafka_broker::{ErrorCode, Failure};
 use rafka_log::ReadError;
-use rafka_model::{LeaderEpoch, Offset, Timestamp, TopicPartition};
+use rafka_model::{CleanupPolicy, LeaderEpoch, Offset, Timestamp, TopicConfig, TopicPartition};
 
 use super::Inner;
 
@@ -33,7 +33,10 @@ impl Inner {
         let delete = move || {
             let delete = |(partition, offset)| PartitionReply {
                 partition,
-                result: inner.find(partition).and_then(|replica| replica.delete_records(&inner, offset)),
+                result: inner.find(partition).and_then(|replica| {
+                    only_compacted(&replica.standing().config, &inner.known.load().name(partition))?;
+                    replica.delete_records(&inner, offset)
+                }),
             };
             request.partitions.into_iter().map(delete).collect()
         };
@@ -99,6 +102,17 @@ impl Inner {
                 failed(ErrorCode::Unknown, "the node failed on this request; see its log")
             }
         }
+    }
+}
+
+/// Consumers of a topic that is only ever compacted expect the newest record of every key.
+fn only_compacted(config: &TopicConfig, name: &str) -> Result<(), Failure> {
+    match config.cleanup {
+        CleanupPolicy { delete: false, compact: true } => {
+            let message = format!("records of {name} cannot be deleted: its cleanup.policy is compact, without delete");
+            Err(Failure::new(ErrorCode::PolicyViolation, message))
+        }
+        _ => Ok(()),
     }
 }
 

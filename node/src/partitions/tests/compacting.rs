@@ -74,6 +74,21 @@ async fn a_topic_becomes_compacted_when_its_policy_changes() {
 }
 
 #[tokio::test]
+async fn records_of_a_topic_that_is_only_compacted_cannot_be_deleted() {
+    let mut bench = Bench::with(compacting());
+    let at = bench.create("t", 1, &COMPACT[..1]).await;
+    put(&bench, at, &[("k", Some("v"))]).await;
+    let partitions = bench.partitions.clone();
+    let delete = async || {
+        let all = DeleteRecords { partitions: vec![(at, None)] };
+        partitions.delete_records(all).await.remove(0).result.map_err(|failure| failure.code)
+    };
+    assert_eq!(delete().await, Err(ErrorCode::PolicyViolation));
+    bench.configure(at, "cleanup.policy", "compact,delete").await;
+    assert_eq!(delete().await, Ok(Offset(1)));
+}
+
+#[tokio::test]
 async fn the_end_does_not_wait_for_a_throttled_round() {
     let mut bench = Bench::with(Config { cleaner_bytes_per_second: 1, ..compacting() });
     let at = bench.create("t", 1, &[COMPACT[0], COMPACT[2], ("segment.bytes", "600000")]).await;
