@@ -9,7 +9,7 @@ mod records;
 mod session;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
@@ -65,6 +65,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     known("case", &options.cases, &CASES.iter().map(|case| case.name).collect::<Vec<_>>())?;
     let work = crate::root().join("target/compat");
     fs::create_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;
+    forget_old_runs(&work);
     let chosen = CLIENTS.iter().filter(|client| wanted(&options.clients, client.name));
     let ready = install(chosen, &work)?;
     if options.install {
@@ -91,7 +92,7 @@ pub fn run(options: &Options) -> Result<(), String> {
 }
 
 /// The clients that this machine can run. Without CI a missing runtime is only said, loudly.
-fn install<'a>(chosen: impl Iterator<Item = &'a Client>, work: &std::path::Path) -> Result<Vec<&'a Client>, String> {
+fn install<'a>(chosen: impl Iterator<Item = &'a Client>, work: &Path) -> Result<Vec<&'a Client>, String> {
     let (mut ready, ci) = (Vec::new(), std::env::var("CI").is_ok_and(|value| value == "true"));
     for client in chosen {
         match clients::install(client, work) {
@@ -106,13 +107,7 @@ fn install<'a>(chosen: impl Iterator<Item = &'a Client>, work: &std::path::Path)
     }
 }
 
-fn with_nodes(
-    options: &Options,
-    nodes: usize,
-    ready: &[&Client],
-    work: &std::path::Path,
-    page: &mut Page,
-) -> Result<(), String> {
+fn with_nodes(options: &Options, nodes: usize, ready: &[&Client], work: &Path, page: &mut Page) -> Result<(), String> {
     let folder = work.join(format!("run-{}-{nodes}", std::process::id()));
     let mut cluster = match options.against {
         Against::Rafka => Cluster::rafka(nodes, &folder, &binaries()?)?,
@@ -148,6 +143,18 @@ fn with_nodes(
         false => fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?,
     }
     Ok(())
+}
+
+/// Folders of runs that have failed are kept for a look, until the next run.
+fn forget_old_runs(work: &Path) {
+    for entry in fs::read_dir(work).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let process = name.strip_prefix("run-").and_then(|rest| rest.split('-').next());
+        if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
+            // What cannot be deleted is only in the way of the next look.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Where `rafka` and `rafka-node` lie: `$RAFKA_BIN_DIR`, else the release build.

@@ -6,19 +6,20 @@ use crate::home::{Dev, Home};
 fn the_first_five_minutes_go_as_they_are_written() {
     let home = Home::new();
     let mut dev = home.start("dev --base-port 0");
-    let banner: Vec<String> = (0..6).map(|_| dev.line()).collect();
+    let banner: Vec<String> = (0..7).map(|_| dev.line()).collect();
     assert!(
         banner[0].starts_with("  Rafka 0.")
             && banner[0].ends_with(" · dev mode: temporary data, no auth, loopback only")
     );
+    assert!(banner[1].starts_with("  Kafka     127.0.0.1:"), "{banner:?}");
     assert!(
-        banner[1].starts_with("  Mesh      /ip4/127.0.0.1/tcp/") && banner[1].contains("/p2p/12D3KooW"),
+        banner[2].starts_with("  Mesh      /ip4/127.0.0.1/tcp/") && banner[2].contains("/p2p/12D3KooW"),
         "{banner:?}"
     );
-    assert!(banner[2].starts_with("  Ops       http://127.0.0.1:") && banner[2].ends_with("      (metrics, health)"));
-    assert!(banner[3].starts_with("  Context \"dev\" created and selected. Ready in ") && banner[3].ends_with(" ms."));
-    assert_eq!(banner[4], "  Try:   rafka topic create orders -p 3");
-    assert!(banner[5].starts_with("  Join:  rafka-node --bootstrap /ip4/127.0.0.1/tcp/"), "{banner:?}");
+    assert!(banner[3].starts_with("  Ops       http://127.0.0.1:") && banner[3].ends_with("      (metrics, health)"));
+    assert!(banner[4].starts_with("  Context \"dev\" created and selected. Ready in ") && banner[4].ends_with(" ms."));
+    assert_eq!(banner[5], "  Try:   rafka topic create orders -p 3");
+    assert!(banner[6].starts_with("  Join:  rafka-node --bootstrap /ip4/127.0.0.1/tcp/"), "{banner:?}");
 
     let created = home.run("topic create orders -p 3").ok();
     assert_eq!(created, "TOPIC   PARTITIONS  REPLICAS  STATUS\norders  3           1         created\n");

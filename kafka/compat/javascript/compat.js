@@ -63,4 +63,4 @@ const serve = async (open, version, cannot) => {
   process.exit(0);
 };
 
-module.exports = { PROGRESS, Unsupported, WAIT_MS, grouped, pairs, say, serve, text, until };
+module.exports = { WAIT_MS, grouped, pairs, serve, text, until };

@@ -57,6 +57,8 @@ pub(crate) async fn serve<D: FrontDesk>(
         let end = diverged.iter().find(|(at, _)| *at == reply.partition).map(|(_, end)| *end);
         match (reply.result, end) {
             (Ok(fetched), end) => fill(data, fetched, end, request.isolation_level),
+            // That the client's log is another one explains an offset that is not in ours.
+            (Err(failure), Some(end)) if failure.code == ErrorCode::OffsetOutOfRange => parted(data, end),
             (Err(failure), _) => {
                 if version >= LEADERS_FROM
                     && let Some((leader_id, leader_epoch)) = leaders.note(&image, reply.partition, &failure)
@@ -175,11 +177,84 @@ fn fill(data: &mut PartitionData, fetched: Fetched, diverged: Option<EpochEnd>, 
     // Without transactions none is aborted; who does not ask for committed records only is told nothing.
     data.aborted_transactions = (isolation_level == 1).then(Vec::new);
     match diverged {
-        Some(end) => data.diverging_epoch = EpochEndOffset { epoch: end.epoch.0, end_offset: end.end.0 },
+        Some(end) => parted(data, end),
         None => data.records = Some(fetched.records),
     }
 }
 
+fn parted(data: &mut PartitionData, end: EpochEnd) {
+    data.diverging_epoch = EpochEndOffset { epoch: end.epoch.0, end_offset: end.end.0 };
+}
+
 fn code(version: i16, failure: &Failure) -> i16 {
     if version < IDS_FROM { error::by_name(failure.code) } else { error::data(failure.code) }
+}
+
+#[cfg(test)]
+mod tests {
+    use rafka_broker::request::{Acks, Produce, ProducePartition};
+
+    use super::*;
+    use crate::door::uuid;
+    use crate::fake::{Fake, batch, client, door};
+    use crate::messages::fetch::FetchPartition as Wanted;
+
+    async fn ask(version: i16, mut request: Request) -> Response {
+        let door = door(Fake::default());
+        let partitions =
+            vec![ProducePartition { partition: door.desk.orders(0), leader_epoch: None, records: batch(&["a", "b"]) }];
+        drop(door.desk.produce(Produce { acks: Acks::All, timeout_ms: 0, partitions }).await);
+        for topic in request.topics.iter_mut().filter(|topic| topic.topic_id == crate::wire::Uuid::ZERO) {
+            topic.topic_id = uuid(door.desk.orders(0).topic);
+        }
+        serve(&door, &client("127.0.0.1:9092"), version, request).await
+    }
+
+    fn wanted(partitions: Vec<Wanted>) -> Request {
+        let topic = FetchTopic { topic: "orders".into(), partitions, ..FetchTopic::default() };
+        Request { max_wait_ms: 10_000, min_bytes: 1, topics: vec![topic], ..Request::default() }
+    }
+
+    fn of(partition: i32, offset: i64) -> Wanted {
+        Wanted { partition, fetch_offset: offset, partition_max_bytes: 1000, ..Wanted::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_come_at_once_beside_what_was_found() {
+        let began = tokio::time::Instant::now();
+        let response = ask(12, wanted(vec![of(0, 2), of(1, 0), of(2, 0), of(9, 0), of(0, 5)])).await;
+        let codes: Vec<_> = response.responses[0].partitions.iter().map(|found| found.error_code).collect();
+        assert_eq!((codes, began.elapsed().as_secs()), (vec![0, 0, 6, 3, 1], 0));
+        assert_eq!(response.responses[0].partitions[0].records.as_deref(), Some(&[] as &[u8]), "empty, never null");
+        let mut request = wanted(vec![of(0, 0)]);
+        request.topics[0].topic_id = crate::wire::Uuid([9; 16]);
+        assert_eq!(ask(13, request.clone()).await.responses[0].partitions[0].error_code, 100);
+        assert_eq!(ask(12, request).await.responses[0].partitions[0].error_code, 0, "by name");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_whose_log_is_another_is_told_where_they_parted() {
+        for (offset, expected) in [(7, (0, 2)), (2, (0, -1))] {
+            let asked = Wanted { last_fetched_epoch: 3, ..of(0, offset) };
+            let response = ask(12, wanted(vec![of(1, 0), asked])).await;
+            let partition = &response.responses[0].partitions[1];
+            assert_eq!((partition.error_code, partition.diverging_epoch.end_offset), expected, "at {offset}");
+        }
+    }
+
+    #[tokio::test]
+    async fn sessions_are_declined_and_old_ones_unknown() {
+        let first = Request { session_epoch: 0, ..wanted(vec![of(0, 0)]) };
+        assert_eq!(ask(7, first.clone()).await.session_id, 0);
+        let later = Request { session_id: 5, session_epoch: 1, ..first };
+        assert_eq!(ask(7, later).await.error_code, 70);
+    }
+
+    #[tokio::test]
+    async fn aborted_transactions_are_told_to_those_who_ask_for_committed_records() {
+        for (isolation_level, aborted) in [(0, None), (1, Some(Vec::new()))] {
+            let response = ask(4, Request { isolation_level, ..wanted(vec![of(0, 0)]) }).await;
+            assert_eq!(response.responses[0].partitions[0].aborted_transactions, aborted);
+        }
+    }
 }

@@ -107,8 +107,8 @@ section! {
         /// Addresses to listen on, `IP:PORT` or `NAME=IP:PORT`; `none` keeps the door shut. Port 0 takes any free one.
         /// A client is told addresses of the listener (by name) that it came by. Beyond loopback the door must be named in `security.allow_anonymous`.
         listen: Vec<KafkaListen>, Kind::List("addresses, each [NAME=]IP:PORT or [NAME=]localhost:PORT; or none"), is("127.0.0.1:9092"), "--kafka-listen";
-        /// What clients of a listener are told to dial, `HOST:PORT` or `NAME=HOST:PORT`. Without it: the address that the client used,
-        /// and for other nodes their registered Kafka port at the host of their mesh address.
+        /// What clients of a listener are told to dial, when that differs from what they find by themselves.
+        /// Without it a client is told the address that it used, and for other nodes their registered Kafka port at the host of their mesh address.
         advertise: Vec<KafkaAdvertise>, Kind::List("addresses, each [NAME=]HOST:PORT"), Preset::None, "--kafka-advertise";
         /// Make topics that a client asks for and that do not exist, with `topic.num_partitions` partitions, if the client allows it.
         auto_create_topics: bool, Kind::Boolean, is("true"), "";

@@ -112,6 +112,12 @@ pub(super) const CASES: &[Case] = &[
 fn round_trip(session: &mut Session<'_>, codec: &str, acks: &str, idempotent: bool) -> Outcome {
     let topic = session.new_topic(&format!("{codec}-{acks}"));
     session.create(&topic, 3, json!({}))?;
+    if acks == "0" {
+        // Nobody would hear of a leader that does not know of its topic yet.
+        for partition in 0..3 {
+            session.eventually("offsets", &json!({ "topic": topic, "partition": partition }), |_| true)?;
+        }
+    }
     let sent = records(RECORDS, 3);
     session.ask("produce", produce(codec, acks, idempotent, &topic, &sent))?;
     let read = session.read(&topic, &[0, 1, 2], None, RECORDS)?;

@@ -179,7 +179,7 @@ impl Cluster {
              advertised.listeners=PLAINTEXT://127.0.0.1:{}\ncontroller.listener.names=CONTROLLER\n\
              inter.broker.listener.name=PLAINTEXT\nlog.dirs={}\nnum.partitions=4\ndefault.replication.factor=1\n\
              offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
-             transaction.state.log.min.isr=1\n",
+             transaction.state.log.min.isr=1\nbroker.session.timeout.ms=2000\nbroker.heartbeat.interval.ms=500\n",
             voters.collect::<Vec<_>>().join(","),
             node.kafka,
             node.mesh,

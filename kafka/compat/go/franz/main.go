@@ -199,7 +199,7 @@ func (d *driver) producer(codec, ack string, idempotent bool) (*kgo.Client, erro
 	options := []kgo.Opt{
 		kgo.SeedBrokers(d.seeds...), kgo.ProducerBatchCompression(codecs[codec]), kgo.RequiredAcks(acks[ack]),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.AllowAutoTopicCreation(), kgo.ProducerBatchMaxBytes(20_000_000),
-		kgo.RecordDeliveryTimeout(compat.Wait), kgo.MetadataMinAge(50 * time.Millisecond),
+		kgo.MetadataMinAge(50 * time.Millisecond),
 		kgo.BrokerMaxWriteBytes(100_000_000),
 	}
 	if !idempotent {

@@ -214,23 +214,16 @@ func (d *driver) produceUntil(r compat.Request) (compat.Reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	acked := make(chan int)
+	outcomes := make(chan error, 1<<20)
 	go func() {
-		count := 0
 		for range producer.Successes() {
-			count++
+			outcomes <- nil
 		}
-		acked <- count
 	}()
-	failed := make(chan error)
 	go func() {
-		var first error
 		for err := range producer.Errors() {
-			if first == nil {
-				first = err.Err
-			}
+			outcomes <- err.Err
 		}
-		failed <- first
 	}()
 	sent, _ := compat.Until(r.File, func(n int) error {
 		producer.Input() <- &sarama.ProducerMessage{
@@ -239,9 +232,18 @@ func (d *driver) produceUntil(r compat.Request) (compat.Reply, error) {
 		time.Sleep(time.Millisecond)
 		return nil
 	})
-	producer.AsyncClose()
-	if count, err := <-acked, <-failed; err != nil || count != sent {
-		return nil, fmt.Errorf("%d of %d records acknowledged: %w", count, sent, err)
+	// A producer that is being closed tries nothing again.
+	defer producer.AsyncClose()
+	end := time.After(compat.Wait)
+	for acked := 0; acked < sent; acked++ {
+		select {
+		case err := <-outcomes:
+			if err != nil {
+				return nil, fmt.Errorf("record %d of %d: %w", acked, sent, err)
+			}
+		case <-end:
+			return nil, fmt.Errorf("%d of %d records acknowledged in time", acked, sent)
+		}
 	}
 	return compat.Reply{"sent": sent}, nil
 }
