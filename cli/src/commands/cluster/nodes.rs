@@ -42,7 +42,7 @@ impl Row for Line {
             self.node.to_string(),
             short_peer(&self.peer_id),
             list(&self.addresses),
-            list(&self.kafka.values().cloned().collect::<Vec<_>>()),
+            list(self.kafka.values().cloned().collect::<Vec<_>>()),
             or_dash(self.rack.as_ref()),
             quorum.to_owned(),
             self.status.to_owned(),
