@@ -68,7 +68,7 @@ impl Page {
                 header.clear();
             }
             let Some(row) = line.strip_prefix("| ").and_then(|row| row.strip_suffix(" |")) else { continue };
-            let words: Vec<&str> = row.split(" | ").collect();
+            let words: Vec<&str> = row.split('|').map(str::trim).collect();
             match nodes {
                 Some(_) if header.is_empty() => header = words.iter().skip(1).map(|&word| word.to_owned()).collect(),
                 Some(nodes) => {
