@@ -48,6 +48,9 @@ pub(super) struct Page {
     versions: BTreeMap<String, String>,
 }
 
+/// Instead of a version.
+const NOT_RUN: &str = "not run yet";
+
 const INTRODUCTION: &str = "\
 # Kafka clients that work with Rafka
 
@@ -68,7 +71,7 @@ impl Page {
                 header.clear();
             }
             let Some(row) = line.strip_prefix("| ").and_then(|row| row.strip_suffix(" |")) else { continue };
-            let words: Vec<&str> = row.split(" | ").collect();
+            let words: Vec<&str> = row.split('|').map(str::trim).collect();
             match nodes {
                 Some(_) if header.is_empty() => header = words.iter().skip(1).map(|&word| word.to_owned()).collect(),
                 Some(nodes) => {
@@ -78,7 +81,10 @@ impl Page {
                         }
                     }
                 }
-                None if words.len() == 3 && CLIENTS.iter().any(|client| client.name == words[0]) => {
+                None if words.len() == 3
+                    && words[2] != NOT_RUN
+                    && CLIENTS.iter().any(|client| client.name == words[0]) =>
+                {
                     page.versions.insert(words[0].to_owned(), words[2].to_owned());
                 }
                 None => {}
@@ -121,7 +127,7 @@ impl Page {
         let mut text = INTRODUCTION.to_owned();
         text.push_str("\n| client | kind | version |\n|---|---|---|\n");
         for client in CLIENTS {
-            let version = self.versions.get(client.name).map_or("not run yet", String::as_str);
+            let version = self.versions.get(client.name).map_or(NOT_RUN, String::as_str);
             let _ = writeln!(text, "| {} | {} | {version} |", client.name, client.kind);
         }
         let nodes: std::collections::BTreeSet<usize> = self.cells.keys().map(|(nodes, _, _)| *nodes).collect();
