@@ -165,7 +165,10 @@ impl PartitionLog {
     fn vouch_behind(&mut self, end: Offset) -> Result<(), LogError> {
         let shared = self.shared.clone();
         if shared.flush.lock().flushed.segment < end {
-            // At the end of the last of them, that is, before the next one. Its name must last for that.
+            // At the end of the last of them, that is, before the next one. Its name must last for that, and so must
+            // the cut that closed the last one: it may have been synced only while it was appended to, and what lies
+            // before a recovery point is not looked at again.
+            self.sync_closed(end).inspect_err(|error| self.poison(error))?;
             self.sync_names()?;
             let next = Point { offset: end, segment: end, position: 0, index_entries: 0, max_timestamp: NO_TIMESTAMP };
             let mut state = shared.flush.lock();
@@ -179,6 +182,14 @@ impl PartitionLog {
             self.checkpoint.flushed = flushed;
         }
         Ok(self.store_checkpoint()?)
+    }
+
+    /// Syncs the closed segments before `end`.
+    fn sync_closed(&self, end: Offset) -> Result<(), StorageError> {
+        let mut closed = self.unflushed.iter().filter(|(segment, _)| segment.base < end);
+        closed.try_for_each(|(segment, file)| {
+            file.sync_data().map_err(|error| StorageError::new("sync", &segment.path, &error))
+        })
     }
 
     fn sync_names(&self) -> Result<(), StorageError> {

@@ -123,42 +123,39 @@ impl World {
             if self.log.is_none() || self.faults.halted() {
                 return;
             }
-            if !self.step(step) {
-                assert!(self.faults.halted(), "{step:?} failed though the machine runs");
+            if let Err(error) = self.step(step) {
+                assert!(self.faults.halted(), "{step:?} failed though the machine runs: {error}");
             }
         }
     }
 
-    /// False if it failed.
-    fn step(&mut self, step: &Step) -> bool {
+    fn step(&mut self, step: &Step) -> Result<(), String> {
         let (now, start, end) = (Timestamp(self.now), self.model.start, self.model.end);
         match step {
             Step::Append { records, codec, producer } => self.append(records, Compression::ALL[*codec], *producer),
             Step::Flush => {
                 let flushed = self.log().flush();
                 self.model.flushed = flushed.as_ref().map_or(self.model.flushed, |flushed| flushed.0);
-                flushed.is_ok()
+                flushed.map(drop).map_err(|error| error.to_string())
             }
             Step::NextEpoch => {
                 self.epoch += 1;
-                true
+                Ok(())
             }
             Step::Wait(ms) => {
                 self.now += ms;
-                self.log().retain(now, Offset(end)).is_ok()
+                self.log().retain(now, Offset(end)).map(drop).map_err(|error| error.to_string())
             }
-            Step::Compact { buffer_bytes } => match self.compact(*buffer_bytes) {
-                Ok(Some(report)) => {
+            Step::Compact { buffer_bytes } => {
+                if let Some(report) = self.compact(*buffer_bytes)? {
                     self.check_clean(report.clean_until.0);
-                    true
                 }
-                Ok(None) => true,
-                Err(_) => false,
-            },
+                Ok(())
+            }
             Step::AdvanceStart(gone) => {
                 let raised = self.log().advance_log_start(Offset(start + (end - start) * gone / 1000));
                 self.model.start = raised.as_ref().map_or(self.log().log_start().0, |raised| raised.0);
-                raised.is_ok()
+                raised.map(drop).map_err(|error| error.to_string())
             }
             Step::Truncate(kept) => {
                 let from = start.max(self.model.clean);
@@ -172,17 +169,22 @@ impl World {
                     self.model.start = self.log().log_start().0;
                     self.model.flushed = cut.0;
                 }
-                cut.is_ok()
+                cut.map(drop).map_err(|error| error.to_string())
             }
             Step::Reopen => {
                 drop(self.log.take());
                 self.boot(Crash::Kill, "reopened");
-                true
+                Ok(())
             }
         }
     }
 
-    fn append(&mut self, records: &[(u8, Option<usize>)], codec: Compression, producer: Option<u8>) -> bool {
+    fn append(
+        &mut self,
+        records: &[(u8, Option<usize>)],
+        codec: Compression,
+        producer: Option<u8>,
+    ) -> Result<(), String> {
         let mut builder = BatchBuilder::new(codec);
         if let Some(producer) = producer {
             let sequence = self.sequences.entry(producer).or_insert(0);
@@ -195,10 +197,10 @@ impl World {
         }
         let stamped = builder.build().stamp(Offset(self.model.end), LeaderEpoch(self.epoch));
         let (now, epoch) = (Timestamp(self.now), LeaderEpoch(self.epoch));
-        let done = self.log().append(epoch, stamped.clone(), now).is_ok();
+        let done = self.log().append(epoch, stamped.clone(), now).map(drop);
         // A failed one may be there after the crash.
         self.note(&stamped);
-        done
+        done.map_err(|error| error.to_string())
     }
 
     pub(crate) fn note(&mut self, stamped: &RecordBatch) {
