@@ -41,9 +41,9 @@ start_node one --config "$WORK/config.yaml"
 echo "  ready after $(field "$WORK/one.json" ready_ms) ms; $(du -sm "$WORK/one/logs" | cut -f1) MiB in the logs"
 ends >"$WORK/after"
 paste -d' ' "$WORK/before" "$WORK/after" | awk '
-    { split($0, words, " "); before = words[3]; after = words[6]; if (after < before) short++; had += before; has += after }
+    { split($0, words, " "); before = words[4] + 0; after = words[8] + 0; if (after < before) short++; had += before; has += after }
     END { printf "  log ends add up to %d before, %d after; partitions that lost records: %d\n", had, has, short + 0; exit short > 0 }' ||
     fail "acknowledged records are missing"
-run "$CLIENT" -C -b "$(kafka)" -t big $(seq -f '-p %g' 0 $((PARTITIONS - 1))) -o beginning -c "$RECORDS" -q >"$WORK/read.log" 2>&1 ||
+run timeout 600 "$CLIENT" -C -b "$(kafka)" -t big $(seq -f '-p %g' 0 $((PARTITIONS - 1))) -o beginning -c "$RECORDS" -q >"$WORK/read.log" 2>&1 ||
     { tail -3 "$WORK/read.log" >&2; fail "not everything could be read"; }
 grep -o '[0-9]* messages .* consumed in [0-9]*ms' "$WORK/read.log" | tail -1 | sed 's/^/  /'
