@@ -39,7 +39,7 @@ pub const PREALLOCATE_BYTES_MAX: u64 = MIB as u64;
 /// One entry of the offset and time indexes for this many bytes of segment (`index.interval.bytes`).
 pub const INDEX_INTERVAL_BYTES: u32 = 4096;
 /// Bytes that one read of a log returns at most, unless a single batch is larger.
-pub const READ_BYTES_MAX: u32 = 16 * MIB as u32;
+pub const READ_BYTES_MAX: u32 = 4 * MIB as u32;
 /// A dirty log is flushed at the latest after this time …
 pub const FLUSH_DIRTY_MS_MAX: u64 = 5_000;
 /// … or once this much is dirty.
@@ -56,6 +56,9 @@ pub const EPOCH_CACHE_BYTES_MAX: usize = 16 * MIB;
 pub const APPEND_INLINE_BYTES_MAX: usize = MIB;
 /// Reads of a node's logs that miss the cache and run at once.
 pub const COLD_READS_MAX: usize = 32;
+/// Bytes read from a log at once that are kept in the cache. Whoever reads more is catching up: the copy would cost more
+/// than it saves, and put out what readers at the end of logs need.
+pub const CACHE_FILL_BYTES_MAX: usize = 256 * KIB;
 /// Appended batches of one partition that wait for the high watermark one by one; beyond, they are counted together.
 pub const UNCOMMITTED_BATCHES_MAX: usize = 4096;
 /// Threads that open or close a node's partitions.
@@ -265,6 +268,17 @@ pub const DHT_NEGATIVE_MS: u64 = 1_000;
 pub const ROUTE_AGE_MS_MAX: u64 = 5 * 60_000;
 /// Fallback lookups of a resolver at once.
 pub const DHT_FALLBACKS_MAX: usize = 8;
+
+// Memory ----------------------------------------------------------------------------------------
+
+/// A piece of memory of this size or more is given back to the system as soon as it is freed.
+pub const MEMORY_MAPPED_BYTES_MIN: usize = 4 * MIB;
+/// Freed memory that is kept for what comes next.
+pub const MEMORY_KEPT_BYTES: usize = 64 * MIB;
+/// How often a node looks whether it should give freed memory back.
+pub const MEMORY_CHECK_MS: u64 = 30_000;
+/// A node that produces and fetches more than this in that time is too busy for it.
+pub const MEMORY_BUSY_BYTES: u64 = 64 * MIB as u64;
 
 // Metadata log ----------------------------------------------------------------------------------
 

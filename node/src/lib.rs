@@ -13,6 +13,7 @@ pub mod datadir;
 pub mod image;
 pub mod kafka;
 pub mod logging;
+mod memory;
 pub mod mesh;
 pub mod metrics;
 pub mod ops;

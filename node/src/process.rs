@@ -46,6 +46,7 @@ pub fn main_until(args: &NodeArgs, stop: impl Future<Output = ()>) -> ExitCode {
         }
     };
     raise_open_files();
+    crate::memory::keep_freed();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("rafka").build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -27,6 +27,7 @@ use crate::datadir::{DataDir, LastEnd};
 use crate::image::{ImageFile, ImageStore};
 use crate::kafka;
 use crate::logging::LevelHandle;
+use crate::memory;
 use crate::mesh::identity::Identity;
 use crate::mesh::{self, Multiaddr, OpenDoor, Started, SwarmRecorder};
 use crate::metrics::Metrics;
@@ -124,6 +125,7 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
     let serve = service::run(service, inbound, stop.accept.clone(), stop.ops.clone(), stop.requests.clone());
     tasks.spawn("requests", &stop.ops, serve);
     let (records, record_queue) = mpsc::channel(RECORD_QUEUE);
+    tasks.spawn("memory", &stop.ops, memory::give_back(partitions.clone()));
     tasks.spawn("publisher", &stop.membership, publish::run(cluster.clone(), record_queue));
     let hurry = Arc::new(Notify::new());
     tasks.spawn("hints", &stop.membership, hints::listen(cluster.clone(), gossip, hurry.clone()));

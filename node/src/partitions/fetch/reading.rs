@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use rafka_broker::request::{Fetch, FetchPartition, Fetched, PartitionReply};
 use rafka_broker::{ErrorCode, Failure};
-use rafka_model::limits::READ_BYTES_MAX;
+use rafka_model::limits::{CACHE_FILL_BYTES_MAX, READ_BYTES_MAX};
 use rafka_model::{BatchHeader, Offset, TopicPartition};
 
 use crate::partitions::Inner;
@@ -133,9 +133,13 @@ impl Reading {
         let Some(run) = self.inner.cache.read(at, source.position, below, room, total == 0) else {
             return Step::Cold;
         };
+        if run.batches.is_empty() {
+            self.nothing_fits();
+            return Step::Done;
+        }
         source.position = run.next;
         let bytes = run.bytes;
-        let short = !run.batches.is_empty() && source.position < below && total + bytes < wanted && bytes < room;
+        let short = source.position < below && total + bytes < wanted && bytes < room;
         part.records.extend(run.batches);
         self.took(bytes);
         // What follows the cached batches is wanted only if they are not enough to answer.
@@ -160,8 +164,13 @@ impl Reading {
                     return;
                 }
             };
-            let Some(next) = end_of(&records) else { return };
-            self.inner.cache.fill(part.partition, &records);
+            let Some(next) = end_of(&records) else {
+                self.nothing_fits();
+                return;
+            };
+            if records.len() <= CACHE_FILL_BYTES_MAX {
+                self.inner.cache.fill(part.partition, &records);
+            }
             source.position = next;
             let more = next < source.high_watermark && total + records.len() < wanted;
             let bytes = records.len();
@@ -170,6 +179,15 @@ impl Reading {
             if !more || self.left == 0 || self.parts[self.at].left == 0 {
                 return;
             }
+        }
+    }
+
+    /// The next batch of this part is larger than what may be added. If it is the answer that is full, nothing is read
+    /// of the parts that follow: of hundreds of partitions each would be read in vain. Clients ask for those they got
+    /// nothing of first, next time.
+    fn nothing_fits(&mut self) {
+        if self.bytes > 0 && self.bytes >= self.min_bytes && self.left < self.parts[self.at].left {
+            self.left = 0;
         }
     }
 

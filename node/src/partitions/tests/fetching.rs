@@ -1,6 +1,7 @@
 //! What a fetch promises.
 
 use super::*;
+use rafka_model::limits::CACHE_FILL_BYTES_MAX;
 
 /// A fetch running on its own.
 fn spawn_fetch(bench: &Bench, request: Fetch) -> tokio::task::JoinHandle<Vec<PartitionReply<Fetched>>> {
@@ -174,6 +175,37 @@ async fn limits_hold_for_each_partition_and_for_all_but_one_batch_always_comes()
     assert_eq!(counts(15 * size, 1 << 20).await, [10, 5, 0]);
     assert_eq!(counts(1, 1).await, [1, 0, 0]);
     assert_eq!(counts(0, 0).await, [1, 0, 0]);
+}
+
+#[tokio::test]
+async fn of_many_partitions_none_is_read_in_vain_once_the_answer_is_full() {
+    let mut bench = Bench::with(Config { cache_bytes: 0, ..quick() });
+    let first = bench.create("t", 20, &[]).await;
+    let partitions: Vec<_> = (0..20).map(|i| (at(first.topic, i), 0)).collect();
+    for (partition, _) in &partitions {
+        bench.produce(*partition, Acks::All, &["v"]).await.expect("acknowledged");
+    }
+    let size = batch(&["v"]).len() as u32;
+    let fetch = Fetch { max_bytes: size * 5 / 2, ..wait_for(&partitions, 1, 0) };
+    let replies = spawn_fetch(&bench, fetch).await.expect("runs");
+    let found = replies.iter().filter(|reply| !reply.result.as_ref().expect("served").records.is_empty()).count();
+    assert_eq!(found, 2);
+    assert_eq!(bench.partitions.totals().cold_reads, 3, "two that fit, and one to find that no more does");
+}
+
+#[tokio::test]
+async fn reads_in_bulk_put_nothing_out_of_the_cache() {
+    let mut bench = Bench::new();
+    let at = bench.create("t", 1, &[]).await;
+    let value = "x".repeat(CACHE_FILL_BYTES_MAX / 4);
+    for _ in 0..6 {
+        bench.produce(at, Acks::All, &[&value]).await.expect("acknowledged");
+    }
+    bench.restart().await;
+    assert_eq!(bench.values(at, 0).await.len(), 6);
+    assert_eq!(bench.partitions.totals().cache.entries, 0);
+    assert_eq!(bench.values(at, 4).await.len(), 2);
+    assert_eq!(bench.partitions.totals().cache.entries, 2, "what was read in a small piece is kept");
 }
 
 #[tokio::test]
