@@ -59,6 +59,7 @@ phase "demo: storage" scripts/storage_demo.sh
 phase "tests" cargo test --workspace --locked
 phase "examples and benchmarks compile, clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
 phase "generated files" cargo xtask generate --check
+phase "Kafka clients" cargo xtask compat
 phase "image" scripts/image_test.sh
 phase "big input: ${BIG_INPUT_MB:-256} MiB" scripts/big_input.sh "${BIG_INPUT_MB:-256}"
 phase "big input with kills: ${KILL_INPUT_MB:-512} MiB" scripts/big_input.sh "${KILL_INPUT_MB:-512}" --kill
