@@ -431,9 +431,8 @@ impl Opener<'_> {
         let mut unflushed = Vec::new();
         for piece in &pieces {
             let segment = Arc::new(Segment::new_sealed(self.dir, piece.base, piece.valid));
-            let synced =
-                piece.base < flushed.segment || piece.base == flushed.segment && piece.valid == flushed.position;
-            if !synced {
+            // The one of the recovery point too, even if the point is at its end: the cut that closed it may not be synced.
+            if piece.base >= flushed.segment {
                 unflushed.push((segment.clone(), shared.file(&segment)?));
             }
             segments.push(segment);

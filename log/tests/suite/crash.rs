@@ -1,6 +1,7 @@
 //! Crashes at every operation of the disk.
 
 use proptest::prelude::*;
+use rafka_log::PartitionLog;
 use rafka_log::disk::Crash;
 
 use crate::support::{Step, World, config, history, memory_config};
@@ -55,6 +56,27 @@ fn a_second_crash_during_recovery_loses_nothing_either() {
             drop(opened);
             world.boot(Crash::Power { seed: m }, &format!("operation {n}, then {m} of recovery"));
         }
+    }
+}
+
+#[test]
+fn what_recovery_cuts_off_a_closed_segment_does_not_come_back() {
+    let append = |bytes| Step::Append { records: 1, bytes, time: 1 };
+    let steps = [append(100), append(100), Step::Flush, Step::Checkpoint, append(1900)];
+    // From the beginning of the second segment on.
+    for (n, seed) in (20..30).flat_map(|n| (0..128).map(move |seed| (n, seed))) {
+        let mut world = World::new(config(), Some(n));
+        world.run(&steps);
+        let context = format!("stopped at operation {n}, seed {seed}");
+        world.boot(Crash::Power { seed: seed / 8 }, &context);
+        world.run(&[append(10), Step::Flush, Step::Checkpoint]);
+        world.boot(Crash::Power { seed }, &format!("{context}, and again"));
+        let whole = world.model.batches.iter().map(|batch| batch.len() as u64).sum();
+        assert_eq!(
+            world.log.as_ref().map(PartitionLog::size_bytes),
+            Some(whole),
+            "{context}: batches and nothing else"
+        );
     }
 }
 
