@@ -1,5 +1,7 @@
 //! The one definition of how connections are made, for nodes, clients and simulations alike.
 
+mod any_port;
+
 use std::io;
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -10,6 +12,8 @@ use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, Transport, dns, noise, swarm, tcp, yamux};
 use rafka_model::limits::{CONNECT_MS_MAX, PEER_STREAMS_MAX};
+
+use any_port::AnyPort;
 
 /// What a swarm is built on.
 pub type Connections = Boxed<(PeerId, StreamMuxerBox)>;
@@ -33,12 +37,12 @@ pub fn transport(keypair: &Keypair) -> io::Result<Connections> {
     }
 }
 
-fn tcp() -> tcp::tokio::Transport {
-    tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+fn tcp() -> AnyPort<tcp::tokio::Transport> {
+    AnyPort::new(tcp::tokio::Transport::new(tcp::Config::default().nodelay(true)))
 }
 
 /// TCP with a resolver that has nobody to ask.
-fn nameless() -> dns::tokio::Transport<tcp::tokio::Transport> {
+fn nameless() -> dns::tokio::Transport<AnyPort<tcp::tokio::Transport>> {
     let nobody = dns::ResolverConfig::from_parts(None, Vec::new(), Vec::new());
     dns::tokio::Transport::custom(tcp(), nobody, dns::ResolverOpts::default())
 }
