@@ -26,7 +26,7 @@ pub struct MemoryDisk {
 /// How a machine stops.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Crash {
-    /// The process dies; the operating system keeps every write.
+    /// The process dies; the operating system keeps every write. What was not synced can be lost by a later power loss.
     Kill,
     /// The power fails. Of each file's unsynced writes a subset chosen by `seed` survives, some of them torn; of each
     /// directory's unsynced changes a prefix (as with a journal).
@@ -75,14 +75,14 @@ struct Inode {
     content: RwLock<Content>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Content {
     now: Pages,
     synced: Pages,
     unsynced: Vec<Change>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Change {
     Write { at: u64, bytes: Vec<u8> },
     Length(u64),
@@ -170,29 +170,47 @@ impl MemoryDisk {
     /// The disk as the next boot finds it. This one is left as it was, so that one history can end in many ways.
     #[must_use]
     pub fn crash(&self, crash: Crash) -> Self {
+        match crash {
+            Crash::Kill => self.copy(),
+            Crash::Power { seed } => self.after_power_loss(Dice(seed)),
+        }
+    }
+
+    /// What was not synced is still not.
+    fn copy(&self) -> Self {
         let names = self.names.lock();
-        let mut survivors = match crash {
-            Crash::Kill => names.files.clone(),
-            Crash::Power { .. } => names.durable.clone(),
+        // A file may have several names: of now, synced, in changes.
+        let mut copies = BTreeMap::new();
+        let mut copy = |inode: &Arc<Inode>| -> Arc<Inode> {
+            let copied =
+                || Arc::new(Inode { tracked: inode.tracked, content: RwLock::new(inode.content.read().clone()) });
+            copies.entry(Arc::as_ptr(inode)).or_insert_with(copied).clone()
         };
-        let mut dice = Dice(match crash {
-            Crash::Kill => 0,
-            Crash::Power { seed } => seed,
-        });
-        if matches!(crash, Crash::Power { .. }) {
-            for changes in names.unsynced.values() {
-                let kept = dice.below(changes.len() as u64 + 1) as usize;
-                changes[..kept].iter().for_each(|change| change.apply(&mut survivors));
-            }
+        let mut copy_all = |files: &BTreeMap<PathBuf, Arc<Inode>>| -> BTreeMap<_, _> {
+            files.iter().map(|(path, inode)| (path.clone(), copy(inode))).collect()
+        };
+        let (files, durable) = (copy_all(&names.files), copy_all(&names.durable));
+        let mut copy_change = |change: &NameChange| match change {
+            NameChange::Link(path, inode) => NameChange::Link(path.clone(), copy(inode)),
+            other => other.clone(),
+        };
+        let unsynced = names.unsynced.iter();
+        let unsynced = unsynced.map(|(dir, changes)| (dir.clone(), changes.iter().map(&mut copy_change).collect()));
+        let names = Names { dirs: names.dirs.clone(), files, durable, unsynced: unsynced.collect() };
+        Self { tracked: self.tracked, names: Mutex::new(names) }
+    }
+
+    fn after_power_loss(&self, mut dice: Dice) -> Self {
+        let names = self.names.lock();
+        let mut survivors = names.durable.clone();
+        for changes in names.unsynced.values() {
+            let kept = dice.below(changes.len() as u64 + 1) as usize;
+            changes[..kept].iter().for_each(|change| change.apply(&mut survivors));
         }
         let files: BTreeMap<_, _> = survivors
             .into_iter()
             .map(|(path, inode)| {
-                let content = inode.content.read();
-                let pages = match crash {
-                    Crash::Kill => content.now.clone(),
-                    Crash::Power { .. } => content.after_power_loss(&mut dice),
-                };
+                let pages = inode.content.read().after_power_loss(&mut dice);
                 let content = Content { synced: pages.clone(), now: pages, unsynced: Vec::new() };
                 (path, Arc::new(Inode { tracked: self.tracked, content: RwLock::new(content) }))
             })

@@ -173,6 +173,7 @@ proptest! {
         world.boot(crash, &format!("{crash:?}"));
         world.run(&steps);
         world.check("lived on");
+        world.boot(Crash::Power { seed }, "and again");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use rafka_log::{
 use rafka_model::config::CleanupPolicy;
 use rafka_model::{BatchBuilder, Compression, LeaderEpoch, Offset, ProducerId, Record, RecordBatch, Timestamp};
 
-use crate::support::{dir, read_all};
+use crate::support::{check_closed_segments, dir, read_all};
 
 pub(crate) const RETENTION_MS: u64 = 10_000;
 pub(crate) const EXPIRATION_MS: u64 = 1_000_000_000;
@@ -277,6 +277,7 @@ impl World {
         self.model.cut(end);
         self.model.start = start;
         self.model.flushed = self.model.flushed.min(end);
+        check_closed_segments(&*survived, context);
         (self.memory, self.faults, self.log) = (survived, faults, Some(log));
         self.check(context);
     }

@@ -1,13 +1,12 @@
 //! Crashes at every operation of the disk.
 
 use proptest::prelude::*;
-use rafka_log::PartitionLog;
 use rafka_log::disk::Crash;
 
 use crate::support::{Step, World, config, history, memory_config};
 
 /// Goes on after a crash: the log takes appends, and a second crash costs nothing that was flushed.
-fn live_on(world: &mut World, context: &str) {
+fn live_on(world: &mut World, seed: u64, context: &str) {
     world.run(&[
         Step::NextEpoch { durable: false },
         Step::Append { records: 2, bytes: 300, time: 1 },
@@ -16,7 +15,7 @@ fn live_on(world: &mut World, context: &str) {
         Step::Append { records: 1, bytes: 200, time: 1 },
     ]);
     world.check(context);
-    world.boot(Crash::Power { seed: 7 }, &format!("{context}, and again"));
+    world.boot(Crash::Power { seed }, &format!("{context}, and again"));
 }
 
 #[test]
@@ -31,7 +30,7 @@ fn a_crash_at_any_operation_loses_nothing_that_was_promised() {
             finished = !world.faults.halted();
             let context = format!("stopped at operation {n} in {:?}, {crash:?}", world.interrupted_step());
             world.boot(crash, &context);
-            live_on(&mut world, &context);
+            live_on(&mut world, n, &context);
         }
         if finished {
             assert!(n > 100, "the history is worth its name");
@@ -71,12 +70,6 @@ fn what_recovery_cuts_off_a_closed_segment_does_not_come_back() {
         world.boot(Crash::Power { seed: seed / 8 }, &context);
         world.run(&[append(10), Step::Flush, Step::Checkpoint]);
         world.boot(Crash::Power { seed }, &format!("{context}, and again"));
-        let whole = world.model.batches.iter().map(|batch| batch.len() as u64).sum();
-        assert_eq!(
-            world.log.as_ref().map(PartitionLog::size_bytes),
-            Some(whole),
-            "{context}: batches and nothing else"
-        );
     }
 }
 
@@ -112,7 +105,7 @@ proptest! {
         }
         let crash = if kill { Crash::Kill } else { Crash::Power { seed } };
         world.boot(crash, &format!("{crash:?} after {:?}", world.interrupted_step()));
-        live_on(&mut world, "after the crash");
+        live_on(&mut world, seed, "after the crash");
     }
 
     #[test]

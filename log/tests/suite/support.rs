@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rafka_log::disk::{Crash, Disk, Faults, FaultyDisk, MemoryDisk};
-use rafka_log::{LogConfig, LogReader, PartitionLog, ReadError, Recovery, Shutdown};
+use rafka_log::{LogConfig, LogReader, PartitionLog, ReadError, Recovery, SegmentBatches, Shutdown};
 use rafka_model::{BatchBuilder, Compression, LeaderEpoch, Offset, RecordBatch, StorageEngine, Timestamp};
 
 pub(crate) const DIR: &str = "/data/topic-0";
@@ -310,6 +310,7 @@ impl World {
         }
         assert_eq!(end, self.model.end, "{context}: ends between two batches");
         self.model.flushed = self.model.flushed.min(end);
+        check_closed_segments(&*survived, context);
         (self.memory, self.faults, self.log) = (survived, faults, Some(log));
         check(&self.log.as_ref().expect("open").reader(), &self.model, context);
     }
@@ -320,6 +321,17 @@ impl World {
 
     pub(crate) fn check(&self, context: &str) {
         check(&self.log.as_ref().expect("open").reader(), &self.model, context);
+    }
+}
+
+/// No closed segment has anything behind its batches: nobody would look there again.
+pub(crate) fn check_closed_segments(disk: &dyn Disk, context: &str) {
+    let names = disk.list(dir()).expect("lists");
+    let segments: Vec<_> = names.iter().filter(|name| name.ends_with(".log")).map(|name| dir().join(name)).collect();
+    for closed in segments.split_last().map_or(&[][..], |(_, closed)| closed) {
+        let batches = SegmentBatches::open(disk, closed).expect("opens");
+        let bytes: u64 = batches.map(|batch| batch.expect("whole").1.len() as u64).sum();
+        assert_eq!(disk.len(closed).expect("there"), bytes, "{context}: {} has a tail", closed.display());
     }
 }
 
