@@ -56,9 +56,6 @@ pub const EPOCH_CACHE_BYTES_MAX: usize = 16 * MIB;
 pub const APPEND_INLINE_BYTES_MAX: usize = MIB;
 /// Reads of a node's logs that miss the cache and run at once.
 pub const COLD_READS_MAX: usize = 32;
-/// Bytes read from a log at once that are kept in the cache. Whoever reads more is catching up: the copy would cost more
-/// than it saves, and put out what readers at the end of logs need.
-pub const CACHE_FILL_BYTES_MAX: usize = 256 * KIB;
 /// Appended batches of one partition that wait for the high watermark one by one; beyond, they are counted together.
 pub const UNCOMMITTED_BATCHES_MAX: usize = 4096;
 /// Threads that open or close a node's partitions.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use rafka_broker::request::{Fetch, FetchPartition, Fetched, PartitionReply};
 use rafka_broker::{ErrorCode, Failure};
-use rafka_model::limits::{CACHE_FILL_BYTES_MAX, READ_BYTES_MAX};
+use rafka_model::limits::READ_BYTES_MAX;
 use rafka_model::{BatchHeader, Offset, TopicPartition};
 
 use crate::partitions::Inner;
@@ -168,9 +168,7 @@ impl Reading {
                 self.nothing_fits();
                 return;
             };
-            if records.len() <= CACHE_FILL_BYTES_MAX {
-                self.inner.cache.fill(part.partition, &records);
-            }
+            self.inner.cache.fill(part.partition, &records);
             source.position = next;
             let more = next < source.high_watermark && total + records.len() < wanted;
             let bytes = records.len();

@@ -1,7 +1,6 @@
 //! What a fetch promises.
 
 use super::*;
-use rafka_model::limits::CACHE_FILL_BYTES_MAX;
 
 /// A fetch running on its own.
 fn spawn_fetch(bench: &Bench, request: Fetch) -> tokio::task::JoinHandle<Vec<PartitionReply<Fetched>>> {
@@ -191,21 +190,6 @@ async fn of_many_partitions_none_is_read_in_vain_once_the_answer_is_full() {
     let found = replies.iter().filter(|reply| !reply.result.as_ref().expect("served").records.is_empty()).count();
     assert_eq!(found, 2);
     assert_eq!(bench.partitions.totals().cold_reads, 3, "two that fit, and one to find that no more does");
-}
-
-#[tokio::test]
-async fn reads_in_bulk_put_nothing_out_of_the_cache() {
-    let mut bench = Bench::new();
-    let at = bench.create("t", 1, &[]).await;
-    let value = "x".repeat(CACHE_FILL_BYTES_MAX / 4);
-    for _ in 0..6 {
-        bench.produce(at, Acks::All, &[&value]).await.expect("acknowledged");
-    }
-    bench.restart().await;
-    assert_eq!(bench.values(at, 0).await.len(), 6);
-    assert_eq!(bench.partitions.totals().cache.entries, 0);
-    assert_eq!(bench.values(at, 4).await.len(), 2);
-    assert_eq!(bench.partitions.totals().cache.entries, 2, "what was read in a small piece is kept");
 }
 
 #[tokio::test]
