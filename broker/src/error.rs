@@ -49,12 +49,34 @@ codes! {
     RequestTimedOut = 7, "REQUEST_TIMED_OUT", true;
     /// A batch is larger than `max.message.bytes`.
     MessageTooLarge = 10, "MESSAGE_TOO_LARGE", false;
+    /// The words that go with a committed offset are too long.
+    OffsetMetadataTooLarge = 12, "OFFSET_METADATA_TOO_LARGE", false;
+    /// The group's coordinator is still reading what it has to know.
+    CoordinatorLoadInProgress = 14, "COORDINATOR_LOAD_IN_PROGRESS", true;
+    /// Nobody coordinates the group at the moment.
+    CoordinatorNotAvailable = 15, "COORDINATOR_NOT_AVAILABLE", true;
+    /// This node does not coordinate the group; the hint says who does.
+    NotCoordinator = 16, "NOT_COORDINATOR", true;
     /// The topic's name is not legal.
     InvalidTopic = 17, "INVALID_TOPIC_EXCEPTION", false;
     /// Fewer in-sync replicas than `min.insync.replicas`; nothing was written.
     NotEnoughReplicas = 19, "NOT_ENOUGH_REPLICAS", true;
     /// As above, but the record is already in the leader's log.
     NotEnoughReplicasAfterAppend = 20, "NOT_ENOUGH_REPLICAS_AFTER_APPEND", true;
+    /// The member speaks of another generation than the group's.
+    IllegalGeneration = 22, "ILLEGAL_GENERATION", false;
+    /// The member shares no protocol with the group.
+    InconsistentGroupProtocol = 23, "INCONSISTENT_GROUP_PROTOCOL", false;
+    /// The group's name is empty or otherwise not legal.
+    InvalidGroupId = 24, "INVALID_GROUP_ID", false;
+    /// The group has no such member (any more).
+    UnknownMemberId = 25, "UNKNOWN_MEMBER_ID", false;
+    /// The session timeout lies outside the allowed span.
+    InvalidSessionTimeout = 26, "INVALID_SESSION_TIMEOUT", false;
+    /// The group begins a new generation: join again.
+    RebalanceInProgress = 27, "REBALANCE_IN_PROGRESS", true;
+    /// A committed offset is too large to be stored.
+    InvalidCommitOffsetSize = 28, "INVALID_COMMIT_OFFSET_SIZE", false;
     /// The credentials do not allow it.
     TopicAuthorizationFailed = 29, "TOPIC_AUTHORIZATION_FAILED", false;
     /// The peer is not admitted to this cluster.
@@ -89,6 +111,10 @@ codes! {
     StorageError = 56, "KAFKA_STORAGE_ERROR", true;
     /// The partition knows nothing of this producer id.
     UnknownProducerId = 59, "UNKNOWN_PRODUCER_ID", false;
+    /// The group has members.
+    NonEmptyGroup = 68, "NON_EMPTY_GROUP", false;
+    /// No such group.
+    GroupIdNotFound = 69, "GROUP_ID_NOT_FOUND", false;
     /// The request carries an older leader epoch than the partition's.
     FencedLeaderEpoch = 74, "FENCED_LEADER_EPOCH", true;
     /// The request carries a newer leader epoch than this node knows.
@@ -99,14 +125,34 @@ codes! {
     StaleBrokerEpoch = 77, "STALE_BROKER_EPOCH", false;
     /// The high watermark is not known yet after an election (KIP-207).
     OffsetNotAvailable = 78, "OFFSET_NOT_AVAILABLE", true;
+    /// A new member must come again with the id it is given (KIP-394).
+    MemberIdRequired = 79, "MEMBER_ID_REQUIRED", true;
+    /// The group has as many members as it may have.
+    GroupMaxSizeReached = 81, "GROUP_MAX_SIZE_REACHED", false;
+    /// A newer member has taken this static member's name.
+    FencedInstanceId = 82, "FENCED_INSTANCE_ID", false;
+    /// The group's members read this topic.
+    GroupSubscribedToTopic = 86, "GROUP_SUBSCRIBED_TO_TOPIC", false;
     /// A batch breaks a rule of its topic.
     InvalidRecord = 87, "INVALID_RECORD", false;
+    /// The offset belongs to a transaction that is not decided yet.
+    UnstableOffsetCommit = 88, "UNSTABLE_OFFSET_COMMIT", true;
     /// A newer producer of the same transactional id has begun.
     ProducerFenced = 90, "PRODUCER_FENCED", false;
     /// No topic has this id.
     UnknownTopicId = 100, "UNKNOWN_TOPIC_ID", true;
     /// Another live process already uses this identity.
     DuplicateBrokerRegistration = 101, "DUPLICATE_BROKER_REGISTRATION", false;
+    /// The member has fallen behind and lost its assignment: join again (KIP-848).
+    FencedMemberEpoch = 110, "FENCED_MEMBER_EPOCH", false;
+    /// Another member has this static member's name and has not left.
+    UnreleasedInstanceId = 111, "UNRELEASED_INSTANCE_ID", false;
+    /// No such assignor.
+    UnsupportedAssignor = 112, "UNSUPPORTED_ASSIGNOR", false;
+    /// The member's epoch is old: it must catch up and ask again (KIP-848).
+    StaleMemberEpoch = 113, "STALE_MEMBER_EPOCH", true;
+    /// The regular expression cannot be read.
+    InvalidRegularExpression = 128, "INVALID_REGULAR_EXPRESSION", false;
     /// Queues are full; try again later.
     Busy = 1000, "NODE_BUSY", true;
     /// The node stopped, or the connection broke, before the answer: it may or may not have happened.

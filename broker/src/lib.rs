@@ -6,6 +6,7 @@
 pub mod controller;
 mod describe;
 pub mod error;
+pub mod group;
 pub mod invariants;
 pub mod metadata;
 pub mod placement;

@@ -22,8 +22,6 @@ macro_rules! codes {
 codes! {
     /// The request is refused while no connection could be kept; asking again may help.
     NETWORK_EXCEPTION = 13;
-    /// No node coordinates this group or transaction (yet).
-    COORDINATOR_NOT_AVAILABLE = 15;
     /// `acks` is not -1, 0 or 1.
     INVALID_REQUIRED_ACKS = 21;
     /// The client may not use this transactional id.

@@ -15,7 +15,7 @@ pub(crate) async fn serve<D: FrontDesk>(_: &Door<D>, _: &Client, version: i16, r
     let (code, message) = match request.key_type {
         // Clients would ask for ever for what may yet come; this they give up at once.
         TRANSACTION => (error::TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "transactions are not available in this version"),
-        _ => (error::COORDINATOR_NOT_AVAILABLE, "consumer groups are not available in this version"),
+        _ => (error::number(rafka_broker::ErrorCode::CoordinatorNotAvailable), "consumer groups are not available in this version"),
     };
     let message = Some(Str::from(message));
     if version < BATCHED_FROM {

@@ -18,7 +18,7 @@ pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, _: &Client, _: i16, requ
     // A producer without transactions gets a new id whatever it had before (KIP-360).
     match door.desk.next_producer_id().await {
         Ok(id) => Response { producer_id: id.0, producer_epoch: 0, ..Response::default() },
-        Err(failure) if failure.code.is_retriable() => refused(error::COORDINATOR_NOT_AVAILABLE),
+        Err(failure) if failure.code.is_retriable() => refused(error::number(rafka_broker::ErrorCode::CoordinatorNotAvailable)),
         Err(failure) => refused(error::data(failure.code)),
     }
 }

@@ -1,0 +1,29 @@
+//! Group coordination: membership, assignment and committed offsets of consumer groups.
+//!
+//! The leader of partition `hash(group id) % n` of the internal topic [`OFFSETS_TOPIC`] coordinates the group.
+
+pub mod request;
+
+pub use request::{GroupReply, GroupRequest};
+
+/// The internal topic that holds committed offsets and group metadata, compacted, in Kafka's record formats.
+pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// Kafka's name of a group's partition of [`OFFSETS_TOPIC`]: Java's `String.hashCode` without its sign, modulo `partitions`.
+#[must_use]
+pub fn partition_of(group: &str, partitions: u32) -> u32 {
+    let hash = group.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    (hash & i32::MAX).unsigned_abs() % partitions.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_lies_where_kafka_has_it() {
+        assert_eq!(partition_of("", 50), 0);
+        assert_eq!(partition_of("a", 50), 97 % 50);
+        assert_eq!(partition_of("ab", 50), (97 * 31 + 98) % 50);
+    }
+}
