@@ -202,6 +202,7 @@ impl Inner {
         let replica = self.find(at)?;
         let known = self.known.load();
         replica.standing().serve(at, part.leader_epoch, &known)?;
+        replica.note_reader();
         let high_watermark = replica.high_watermark();
         let (log_start, log_end) = (replica.reader().log_start(), replica.reader().log_end());
         if part.offset > high_watermark && part.offset <= log_end && !replica.offsets_are_known() {
