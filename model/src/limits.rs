@@ -89,6 +89,31 @@ pub const COMPACTION_PRODUCERS_MAX: usize = 100_000;
 /// Transactions that one compaction round keeps account of; the round ends where there are more.
 pub const COMPACTION_TRANSACTIONS_MAX: usize = 100_000;
 
+// Coordinators of groups ------------------------------------------------------------------------
+
+/// Requests that wait for one coordinator; who comes then waits at its door.
+pub const GROUP_QUEUE_MAX: usize = 4096;
+/// Requests whose records a coordinator appends together …
+pub const GROUP_BATCH_REQUESTS_MAX: usize = 1024;
+/// … and the bytes of their records; a single request may bring more.
+pub const GROUP_BATCH_BYTES: usize = 512 * KIB;
+/// Records of one request are split into batches of this size.
+pub const GROUP_RECORDS_BYTES_MAX: usize = 16 * MIB;
+/// Appends of one coordinator that wait to be committed.
+pub const GROUP_APPENDS_MAX: usize = 16;
+/// Coordinators of a node that read their logs at once.
+pub const GROUP_LOADS_MAX: usize = 2;
+/// A coordinator that failed begins again after this time, doubled each time up to …
+pub const GROUP_RELOAD_MS: u64 = 100;
+/// … this.
+pub const GROUP_RELOAD_MS_MAX: u64 = 10_000;
+/// Longest wait for the topic of groups to be known once it is made.
+pub const GROUP_TOPIC_MS_MAX: u64 = 5_000;
+/// "The topic of groups cannot be made" is believed for this long.
+pub const GROUP_TOPIC_NEGATIVE_MS: u64 = 500;
+/// Committed offsets that have metrics of their own.
+pub const METRIC_GROUP_OFFSETS_MAX: usize = 2_000;
+
 // Wire ------------------------------------------------------------------------------------------
 
 /// Header (prost) of a mesh frame.
@@ -370,6 +395,8 @@ const _: () = {
     assert!(BATCH_BYTES_DEFAULT <= BATCH_BYTES_MAX);
     assert!((BATCH_BYTES_MAX as usize) < FRAME_BODY_BYTES_MAX, "a frame carries a largest batch");
     assert!(LONG_POLL_MS_MAX < EXCHANGE_MS_MAX, "a long poll ends before its exchange does");
+    assert!(GROUP_BATCH_BYTES < APPEND_INLINE_BYTES_MAX, "commits are appended without a change of threads");
+    assert!(GROUP_RECORDS_BYTES_MAX < BATCH_BYTES_MAX as usize);
     assert!(CONTROL_DEADLINE_MS < EXCHANGE_MS_MAX);
     assert!(DHT_RECORD_BYTES_MAX * 2 <= DHT_PACKET_BYTES_MAX, "a packet carries a record and peers");
     assert!(HEARTBEAT_MS * 4 <= SESSION_MS, "a session survives lost heartbeats");
