@@ -10,7 +10,11 @@ mod entry;
 mod offsets;
 pub mod records;
 pub mod request;
+mod rules;
+mod subscription;
 mod timers;
+mod topics;
+mod work;
 
 pub use config::Config;
 pub use coordinator::{Context, Coordinator, GroupRecord, Output, Stats, Token};

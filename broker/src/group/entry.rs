@@ -2,9 +2,18 @@
 
 use std::sync::Arc;
 
+use rafka_model::{PartitionId, Timestamp};
+
 use super::classic;
-use super::offsets::Offsets;
-use super::request::{GroupDescription, GroupKind, GroupState, Listed};
+use super::config::Config;
+use super::coordinator::{GroupRecord, Token};
+use super::offsets::{Offsets, Stored};
+use super::records;
+use super::request::{
+    Commit, GroupDescription, GroupKind, GroupState, Heartbeat, Join, Leave, Left, Listed, OffsetsAsked, Sync,
+};
+use super::timers::Alarm;
+use super::work::Work;
 use crate::{ErrorCode, Failure};
 
 /// A group's members, by the protocol that they speak.
@@ -21,10 +30,36 @@ pub(super) struct Entry {
     pub(super) offsets: Offsets,
 }
 
+/// What a group weighs in its coordinator.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Weight {
+    pub(super) members: usize,
+    pub(super) bytes: usize,
+}
+
 impl Entry {
     /// A group without members: every group begins as one.
     pub(super) fn new(name: Arc<str>) -> Self {
         Self { group: Group::Classic(classic::Group::new(name)), offsets: Offsets::default() }
+    }
+
+    /// Nothing is known of the group that would be missed.
+    pub(super) fn is_blank(&self) -> bool {
+        match &self.group {
+            Group::Classic(group) => self.offsets.is_empty() && group.is_blank(),
+        }
+    }
+
+    pub(super) fn weight(&self) -> Weight {
+        match &self.group {
+            Group::Classic(group) => Weight { members: group.members.len(), bytes: group.bytes() },
+        }
+    }
+
+    pub(super) fn state(&self) -> GroupState {
+        match &self.group {
+            Group::Classic(group) => group.state,
+        }
     }
 
     pub(super) fn listed(&self, name: &str) -> Listed {
@@ -44,15 +79,73 @@ impl Entry {
         }
     }
 
-    pub(super) fn state(&self) -> GroupState {
-        match &self.group {
-            Group::Classic(group) => group.state,
+    pub(super) fn join(&mut self, work: &mut Work<'_>, token: Token, join: Join) {
+        match &mut self.group {
+            Group::Classic(group) => group.join(work, token, join),
         }
     }
 
-    pub(super) fn members(&self) -> usize {
+    pub(super) fn sync(&mut self, work: &mut Work<'_>, token: Token, sync: Sync) {
+        match &mut self.group {
+            Group::Classic(group) => group.sync(work, token, sync),
+        }
+    }
+
+    pub(super) fn heartbeat(&mut self, work: &mut Work<'_>, heartbeat: &Heartbeat) -> Result<(), Failure> {
+        match &mut self.group {
+            Group::Classic(group) => group.heartbeat(work, heartbeat),
+        }
+    }
+
+    pub(super) fn leave(&mut self, work: &mut Work<'_>, leave: Leave) -> Vec<Left> {
+        match &mut self.group {
+            Group::Classic(group) => group.leave(work, leave.members),
+        }
+    }
+
+    /// Whether the offsets of who commits are taken; if so it lives.
+    pub(super) fn commits(&mut self, work: &mut Work<'_>, commit: &Commit) -> Result<(), Failure> {
+        match &mut self.group {
+            Group::Classic(group) => {
+                let instance_id = commit.instance_id.as_deref();
+                group.check_commit(work.rules, commit.generation, &commit.member_id, instance_id)?;
+                group.committed(work, &commit.member_id);
+                Ok(())
+            }
+        }
+    }
+
+    /// Whether who asks may read the group's offsets.
+    pub(super) fn may_read(&self, _asked: &OffsetsAsked) -> Result<(), Failure> {
         match &self.group {
-            Group::Classic(group) => group.members.len(),
+            Group::Classic(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn ring(&mut self, work: &mut Work<'_>, alarm: &Alarm) {
+        match (&mut self.group, alarm) {
+            (Group::Classic(group), Alarm::Session(_, member)) => group.session_is_over(work, member),
+            (Group::Classic(group), Alarm::Pending(_, member)) => group.pending_is_over(work, member),
+            (Group::Classic(group), Alarm::Rebalance(_)) => group.wait_is_over(work),
+        }
+    }
+
+    pub(super) fn loaded(&mut self, work: &mut Work<'_>) {
+        match &mut self.group {
+            Group::Classic(group) => group.loaded(work),
+        }
+    }
+
+    /// Whether an administrator may take the group away.
+    pub(super) fn may_be_deleted(&self) -> Result<(), Failure> {
+        if self.state() == GroupState::Empty { Ok(()) } else { Err(has_members()) }
+    }
+
+    /// Whether an administrator may forget offsets: while there are members, only if it can be told what they read.
+    pub(super) fn may_forget_offsets(&self) -> Result<(), Failure> {
+        match &self.group {
+            Group::Classic(group) if group.state == GroupState::Empty || group.is_of_consumers() => Ok(()),
+            Group::Classic(_) => Err(has_members()),
         }
     }
 
@@ -63,12 +156,57 @@ impl Entry {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.state() == GroupState::Empty
+    /// Since when an offset's life is counted; `None` while it does not age.
+    ///
+    /// The offsets of a group live as long as it has members, and of a stable group of consumers those of topics that
+    /// it does not read any more age; without members they age from when the last left (KIP-211); of a group that
+    /// never had any, from their commit.
+    fn ages_since(&self, stored: &Stored) -> Option<Timestamp> {
+        match &self.group {
+            Group::Classic(group) => match (group.protocol_type.is_some(), group.state) {
+                (false, _) => Some(stored.committed),
+                // A commit after the last member left keeps its offset for as long as any other.
+                (true, GroupState::Empty) => Some(group.since.max(stored.committed)),
+                (true, GroupState::Stable) if group.topics.is_some() => Some(stored.committed),
+                (true, _) => None,
+            },
+        }
     }
 
-    /// Whether an administrator may take the group away.
-    pub(super) fn may_be_deleted(&self) -> Result<(), Failure> {
-        if self.is_empty() { Ok(()) } else { Err(Failure::new(ErrorCode::NonEmptyGroup, "the group has members")) }
+    /// Offsets whose life is over.
+    pub(super) fn expired(&self, config: &Config, now: Timestamp) -> Vec<(Arc<str>, PartitionId)> {
+        let life = i64::try_from(config.offsets_retention_ms).unwrap_or(i64::MAX);
+        let is_over = |stored: &Stored| {
+            self.ages_since(stored).is_some_and(|since| match stored.expires {
+                Some(at) => now >= at,
+                None => now.0.saturating_sub(since.0) >= life,
+            })
+        };
+        let mut expired = Vec::new();
+        for topic in self.offsets.topics().filter(|topic| !self.subscribes(topic)) {
+            let old = self.offsets.of_topic(topic).filter(|(_, stored)| is_over(stored));
+            expired.extend(old.map(|(partition, _)| (Arc::clone(topic), partition)));
+        }
+        expired
     }
+
+    /// Nobody would miss the group without so many of its offsets: no members, none about to come, no offsets.
+    pub(super) fn is_over_without(&self, offsets: usize) -> bool {
+        match &self.group {
+            Group::Classic(group) => {
+                self.offsets.len() == offsets && group.state == GroupState::Empty && group.pending.is_empty()
+            }
+        }
+    }
+
+    /// Records that take the group, but not its offsets, back.
+    pub(super) fn tombstones(&self, name: &str) -> Vec<GroupRecord> {
+        match &self.group {
+            Group::Classic(_) => vec![records::group::record(name, None)],
+        }
+    }
+}
+
+fn has_members() -> Failure {
+    Failure::new(ErrorCode::NonEmptyGroup, "the group has members")
 }

@@ -6,7 +6,6 @@ pub(super) mod group;
 pub(super) mod offset;
 pub(super) mod wire;
 
-pub(super) use group::{GroupMetadata, MemberMetadata};
 pub(super) use offset::OffsetKey;
 use wire::Reader;
 
