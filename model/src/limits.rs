@@ -164,7 +164,7 @@ pub const FRAME_BODY_BYTES_MAX: usize = 80 * MIB;
 pub const FRAME_READ_STEP_BYTES: usize = 256 * KIB;
 /// Header of a frame of the small protocols (hello, register, resolve, admin).
 pub const CONTROL_HEADER_BYTES_MAX: usize = 4 * MIB;
-/// Header of a hello: the one frame that a stranger may send.
+/// Header of a hello, the one frame that a stranger may send, and of frames whose message is the body.
 pub const HELLO_HEADER_BYTES_MAX: usize = 64 * KIB;
 /// Header of a produce or fetch request: [`REQUEST_PARTITIONS_MAX`] partitions fit.
 pub const REQUEST_HEADER_BYTES_MAX: usize = MIB;

@@ -79,7 +79,7 @@ impl Protocol {
             }
             Self::Produce => Caps { header: REQUEST_HEADER_BYTES_MAX, body: FRAME_BODY_BYTES_MAX },
             Self::Fetch => Caps { header: REQUEST_HEADER_BYTES_MAX, body: 0 },
-            Self::Group => Caps { header: 0, body: GROUP_BYTES_MAX },
+            Self::Group => Caps { header: HELLO_HEADER_BYTES_MAX, body: GROUP_BYTES_MAX },
         }
     }
 
