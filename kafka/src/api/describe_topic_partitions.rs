@@ -10,7 +10,7 @@ use rafka_model::{NodeId, TopicName};
 use crate::advertise::{Endpoint, number};
 use crate::api::metadata::TOPIC_OPERATIONS;
 use crate::desk::FrontDesk;
-use crate::door::{Client, Door, uuid};
+use crate::door::{Client, Door, is_internal, uuid};
 use crate::error;
 use crate::messages::describe_topic_partitions::{
     Cursor, DescribeTopicPartitionsResponsePartition as Partition, DescribeTopicPartitionsResponseTopic as TopicPage,
@@ -69,6 +69,7 @@ fn page(image: &Image, endpoints: &[Endpoint], topic: &Topic, begin: usize, limi
     TopicPage {
         name: Some(topic.name.to_string().into()),
         topic_id: uuid(topic.id),
+        is_internal: is_internal(topic.name.as_str()),
         partitions: states.map(|(index, state)| partition(image, endpoints, index, state)).collect(),
         topic_authorized_operations: TOPIC_OPERATIONS,
         ..TopicPage::default()

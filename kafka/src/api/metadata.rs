@@ -10,7 +10,7 @@ use rafka_model::{NodeId, TopicName};
 
 use crate::advertise::{Endpoint, number};
 use crate::desk::FrontDesk;
-use crate::door::{Client, Door, topic_by_name, topic_id, uuid};
+use crate::door::{Client, Door, is_internal, topic_by_name, topic_id, uuid};
 use crate::error;
 use crate::messages::metadata::{
     MetadataRequestTopic, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic, Request, Response,
@@ -88,8 +88,14 @@ fn refused(code: i16, topics: &[MetadataRequestTopic]) -> Response {
 async fn create_missing<D: FrontDesk>(door: &Door<D>, topics: &[MetadataRequestTopic]) -> Vec<(String, Failure)> {
     let image = door.desk.image();
     let missing = topics.iter().filter_map(|topic| topic.name.as_ref()).filter_map(|name| TopicName::new(name).ok());
+    let (internal, missing): (Vec<_>, Vec<_>) =
+        missing.filter(|name| image.topic(name).is_none()).partition(|name| is_internal(name.as_str()));
+    if !internal.is_empty() {
+        // Who keeps it knows how it must be. Without it the client is told to ask again, or that there is none.
+        let _ = door.desk.coordinator("").await;
+    }
     let missing: Vec<_> = missing
-        .filter(|name| image.topic(name).is_none())
+        .into_iter()
         .take(KAFKA_AUTO_CREATE_TOPICS_MAX)
         .map(|name| NewTopic { name: name.to_string(), ..NewTopic::default() })
         .collect();
@@ -164,7 +170,7 @@ impl Shape<'_> {
             error_code: error::NONE,
             name: Some(topic.name.to_string().into()),
             topic_id: uuid(topic.id),
-            is_internal: false,
+            is_internal: is_internal(topic.name.as_str()),
             partitions: (0..).zip(&topic.partitions).map(partition).collect(),
             topic_authorized_operations: self.operations,
         }
