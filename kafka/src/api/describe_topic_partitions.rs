@@ -140,6 +140,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_topic_of_the_coordinators_is_internal() {
+        let door = deciding_with(|fake| {
+            add_topic(Arc::make_mut(&mut fake.image.lock()), "__consumer_offsets", &[1]);
+        });
+        let told = ask(&door, 0, &request(&[], 9, None)).await;
+        let internal: Vec<_> = told.topics.iter().map(|topic| topic.is_internal).collect();
+        assert_eq!((internal, shape(&told).0[0].0), (vec![true, false], "__consumer_offsets"));
+    }
+
+    #[tokio::test]
     async fn unknown_topics_and_leaders_are_told_as_such() {
         let door = deciding_with(|fake| {
             let mut image = fake.image.lock();

@@ -319,4 +319,18 @@ mod tests {
         assert_eq!(response.topics[0].topic_authorized_operations, TOPIC_OPERATIONS);
         assert_eq!(response.cluster_authorized_operations, CLUSTER_OPERATIONS);
     }
+
+    #[tokio::test]
+    async fn the_topic_of_the_coordinators_is_internal_and_made_by_them() {
+        let door = door(Fake { answer: Box::new(makes_topics), ..Fake::default() });
+        let told = ask(&door, 13, named(&["__consumer_offsets"])).await;
+        assert_eq!(codes(&told), [3], "who coordinates did not make it");
+        assert!(door.desk.asked.lock().is_empty(), "nobody else makes it");
+        add_topic(Arc::make_mut(&mut door.desk.image.lock()), "__consumer_offsets", &[1]);
+        for version in 1..=13 {
+            let told = ask(&door, version, named(&["orders", "__consumer_offsets"])).await;
+            let internal: Vec<_> = told.topics.iter().map(|topic| topic.is_internal).collect();
+            assert_eq!(internal, [false, true]);
+        }
+    }
 }
