@@ -34,20 +34,20 @@ pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, _: &Client, version: i16
     let epoch = i64::try_from(door.desk.image().index.0).unwrap_or(i64::MAX);
     Response {
         api_keys: SERVED.iter().copied().map(row).collect(),
-        supported_features: FEATURES.iter().map(|feature| supported(version, feature)).collect(),
+        supported_features: FEATURES.iter().filter_map(|feature| supported(version, feature)).collect(),
         finalized_features_epoch: epoch,
         finalized_features: FEATURES.iter().map(finalized).collect(),
         ..Response::default()
     }
 }
 
-fn supported(version: i16, feature: &Feature) -> SupportedFeatureKey {
-    let told_min = if version < LEVEL_ZERO_FROM { 1 } else { 0 };
-    SupportedFeatureKey {
+/// `None` where the version cannot tell it.
+fn supported(version: i16, feature: &Feature) -> Option<SupportedFeatureKey> {
+    (version >= LEVEL_ZERO_FROM || feature.level_min > 0).then(|| SupportedFeatureKey {
         name: feature.name.into(),
-        min_version: feature.level_min.max(told_min),
+        min_version: feature.level_min,
         max_version: feature.level,
-    }
+    })
 }
 
 fn finalized(feature: &Feature) -> FinalizedFeatureKey {
@@ -100,8 +100,8 @@ mod tests {
         let levels: Vec<_> =
             response.finalized_features.iter().map(|one| (&*one.name, one.max_version_level)).collect();
         assert_eq!(levels, [("metadata.version", METADATA_VERSION), ("group.version", 1)]);
-        let group = |response: &Response| response.supported_features[1].min_version;
-        assert_eq!((group(&response), group(&ask(3, "kafka.py").await)), (0, 1), "KIP-1022");
+        let supported = |response: &Response| response.supported_features.len();
+        assert_eq!((supported(&response), supported(&ask(3, "kafka.py").await)), (2, 1), "KIP-1022");
     }
 
     #[tokio::test]

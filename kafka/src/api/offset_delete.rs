@@ -35,9 +35,7 @@ pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, _: &Client, _: i16, requ
         }
         topics.push(OffsetDeleteResponseTopic { name: asked.name, partitions: responses });
     }
-    if partitions.is_empty() {
-        return Response { topics, ..Response::default() };
-    }
+    // Asked even if nothing is left of it: an unknown group is told as such first.
     let forget = GroupRequest::ForgetOffsets(ForgetOffsets { group: request.group_id.to_string(), partitions });
     let reply = groups::ask(door, forget, |reply| match reply {
         GroupReply::ForgetOffsets(results) => Some(results),
@@ -95,6 +93,6 @@ mod tests {
         let told = ask(&door, 0, &request("h", &[("orders", &[0])])).await;
         assert_eq!((told.error_code, told.topics.len()), (69, 0));
         let told = ask(&door, 0, &request("h", &[("nope", &[0])])).await;
-        assert_eq!((told.error_code, told.topics.len()), (0, 1), "nothing is left to ask about");
+        assert_eq!((told.error_code, told.topics.len()), (69, 0), "the group comes first");
     }
 }
