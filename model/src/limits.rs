@@ -89,6 +89,31 @@ pub const COMPACTION_PRODUCERS_MAX: usize = 100_000;
 /// Transactions that one compaction round keeps account of; the round ends where there are more.
 pub const COMPACTION_TRANSACTIONS_MAX: usize = 100_000;
 
+// Coordinators of groups ------------------------------------------------------------------------
+
+/// Requests that wait for one coordinator; who comes then waits at its door.
+pub const GROUP_QUEUE_MAX: usize = 4096;
+/// Requests whose records a coordinator appends together …
+pub const GROUP_BATCH_REQUESTS_MAX: usize = 1024;
+/// … and the bytes of their records; a single request may bring more.
+pub const GROUP_BATCH_BYTES: usize = 512 * KIB;
+/// Records of one request are split into batches of this size.
+pub const GROUP_RECORDS_BYTES_MAX: usize = 16 * MIB;
+/// Appends of one coordinator that wait to be committed.
+pub const GROUP_APPENDS_MAX: usize = 16;
+/// Coordinators of a node that read their logs at once.
+pub const GROUP_LOADS_MAX: usize = 2;
+/// A coordinator that failed begins again after this time, doubled each time up to …
+pub const GROUP_RELOAD_MS: u64 = 100;
+/// … this.
+pub const GROUP_RELOAD_MS_MAX: u64 = 10_000;
+/// Longest wait for the topic of groups to be known once it is made.
+pub const GROUP_TOPIC_MS_MAX: u64 = 5_000;
+/// "The topic of groups cannot be made" is believed for this long.
+pub const GROUP_TOPIC_NEGATIVE_MS: u64 = 500;
+/// Committed offsets that have metrics of their own.
+pub const METRIC_GROUP_OFFSETS_MAX: usize = 2_000;
+
 // Groups ----------------------------------------------------------------------------------------
 
 /// A group's name.
@@ -139,7 +164,7 @@ pub const FRAME_BODY_BYTES_MAX: usize = 80 * MIB;
 pub const FRAME_READ_STEP_BYTES: usize = 256 * KIB;
 /// Header of a frame of the small protocols (hello, register, resolve, admin).
 pub const CONTROL_HEADER_BYTES_MAX: usize = 4 * MIB;
-/// Header of a hello: the one frame that a stranger may send.
+/// Header of a hello, the one frame that a stranger may send, and of frames whose message is the body.
 pub const HELLO_HEADER_BYTES_MAX: usize = 64 * KIB;
 /// Header of a produce or fetch request: [`REQUEST_PARTITIONS_MAX`] partitions fit.
 pub const REQUEST_HEADER_BYTES_MAX: usize = MIB;
@@ -177,6 +202,16 @@ pub const FAILURE_BYTES_MAX: usize = 1024;
 pub const CERTIFICATE_BYTES_MAX: usize = 4 * KIB;
 /// Partitions named by one produce or fetch.
 pub const REQUEST_PARTITIONS_MAX: usize = 10_000;
+/// A request to a group's coordinator.
+pub const GROUP_BYTES_MAX: usize = 16 * MIB;
+/// The answer: a description of all members, or all offsets of a group.
+pub const GROUP_REPLY_BYTES_MAX: usize = 64 * MIB;
+/// A text in either: Kafka's strings are no longer.
+pub const GROUP_TEXT_BYTES_MAX: usize = i16::MAX as usize;
+/// Topics, partitions, members and protocols in one such request …
+pub const GROUP_REQUEST_ITEMS_MAX: usize = 20_000;
+/// … and in one answer.
+pub const GROUP_REPLY_ITEMS_MAX: usize = 1_000_000;
 
 // Kafka door -------------------------------------------------------------------------------------
 
@@ -402,6 +437,8 @@ const _: () = {
     assert!(BATCH_BYTES_DEFAULT <= BATCH_BYTES_MAX);
     assert!((BATCH_BYTES_MAX as usize) < FRAME_BODY_BYTES_MAX, "a frame carries a largest batch");
     assert!(LONG_POLL_MS_MAX < EXCHANGE_MS_MAX, "a long poll ends before its exchange does");
+    assert!(GROUP_BATCH_BYTES < APPEND_INLINE_BYTES_MAX, "commits are appended without a change of threads");
+    assert!(GROUP_RECORDS_BYTES_MAX < BATCH_BYTES_MAX as usize);
     assert!(CONTROL_DEADLINE_MS < EXCHANGE_MS_MAX);
     assert!(DHT_RECORD_BYTES_MAX * 2 <= DHT_PACKET_BYTES_MAX, "a packet carries a record and peers");
     assert!(HEARTBEAT_MS * 4 <= SESSION_MS, "a session survives lost heartbeats");
@@ -416,6 +453,7 @@ const _: () = {
     assert!(RESOLVE_SUBJECTS_MAX * DHT_RECORD_BYTES_MAX * 3 / 2 < CONTROL_HEADER_BYTES_MAX);
     assert!(REQUEST_PARTITIONS_MAX * 64 < REQUEST_HEADER_BYTES_MAX);
     assert!(FRAME_BODY_BYTES_MAX < NODE_REQUEST_BYTES_MAX);
+    assert!(GROUP_BYTES_MAX <= FRAME_BODY_BYTES_MAX && GROUP_REPLY_BYTES_MAX <= FRAME_BODY_BYTES_MAX);
     assert!(FRAME_BODY_BYTES_MAX + FRAME_HEADER_BYTES_MAX < STRANGER_REQUEST_BYTES_MAX);
     assert!(OPS_REQUEST_MS_MAX < OPS_IDLE_MS_MAX, "an answer comes before its connection is closed");
     assert!(ENTRY_BYTES_MAX <= METADATA_RECENT_BYTES_MAX && ENTRY_BYTES_MAX <= METADATA_CACHE_BYTES);
