@@ -250,6 +250,8 @@ pub const KAFKA_AUTO_CREATE_MS_MAX: u64 = 3_000;
 pub const KAFKA_AUTO_CREATE_TOPICS_MAX: usize = 100;
 /// Changes of one Kafka request that wait for the controller at once.
 pub const KAFKA_CHANGES_MAX: usize = 64;
+/// Partitions whose offsets one Kafka request commits, reads or forgets.
+pub const KAFKA_OFFSETS_MAX: usize = 100_000;
 /// Partitions in one page of DescribeTopicPartitions (Kafka's `max.request.partition.size.limit`).
 pub const KAFKA_PAGE_PARTITIONS_MAX: usize = 2000;
 
