@@ -351,6 +351,17 @@ pub const METRIC_PARTITIONS_MAX: usize = 100_000;
 
 // Units -----------------------------------------------------------------------------------------
 
+// Groups of KIP-848 -----------------------------------------------------------------------------
+
+/// Topics that one member of a group names.
+pub const GROUP_TOPICS_MAX: usize = 10_000;
+/// A regular expression that stands for topics …
+pub const GROUP_REGEX_BYTES_MAX: usize = 4 * KIB;
+/// … compiled …
+pub const GROUP_REGEX_COMPILED_BYTES_MAX: usize = MIB;
+/// … and how deep its brackets may go.
+pub const GROUP_REGEX_NESTING_MAX: u32 = 64;
+
 /// 1024 bytes.
 pub const KIB: usize = 1024;
 /// 1024 KiB.

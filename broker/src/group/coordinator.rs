@@ -103,7 +103,7 @@ impl Coordinator {
                 }
                 None => self.forget(group, topic, partition),
             },
-            Key::Group(_) | Key::Unknown => {}
+            Key::Group(_) | Key::Consumer(..) | Key::Unknown => {}
         }
         Ok(())
     }
