@@ -11,7 +11,11 @@ mod entry;
 mod offsets;
 pub mod records;
 pub mod request;
+mod rules;
+mod subscription;
 mod timers;
+mod topics;
+mod work;
 
 pub use config::{Config, MigrationPolicy};
 pub use coordinator::{Context, Coordinator, GroupRecord, Output, Stats, Token};

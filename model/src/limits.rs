@@ -89,6 +89,52 @@ pub const COMPACTION_PRODUCERS_MAX: usize = 100_000;
 /// Transactions that one compaction round keeps account of; the round ends where there are more.
 pub const COMPACTION_TRANSACTIONS_MAX: usize = 100_000;
 
+// Groups ----------------------------------------------------------------------------------------
+
+/// A group's name.
+pub const GROUP_ID_BYTES_MAX: usize = 1024;
+/// Other texts of a group's member: client id, instance id, protocol type, name of a protocol. Kafka's records hold
+/// texts of less than 32 KiB.
+pub const GROUP_TEXT_BYTES_MAX: usize = 4096;
+/// Bytes of a client's id that become part of a member id.
+pub const GROUP_MEMBER_ID_PREFIX_BYTES_MAX: usize = 255;
+/// Members of one group, whatever `group.max.size` allows.
+pub const GROUP_MEMBERS_MAX: usize = 20_000;
+/// Members of all groups of one partition of the offsets topic.
+pub const GROUPS_MEMBERS_MAX: usize = 100_000;
+/// Member ids of one group that were given out and not used yet.
+pub const GROUP_PENDING_MAX: usize = 20_000;
+/// A new member whose JoinGroup still waits is forgotten after this time (Kafka's).
+pub const GROUP_NEW_MEMBER_MS_MAX: u64 = 300_000;
+/// Assignment protocols of one member.
+pub const GROUP_PROTOCOLS_MAX: usize = 64;
+/// Metadata of one member, all its protocols together.
+pub const GROUP_METADATA_BYTES_MAX: usize = MIB;
+/// Assignment of one member.
+pub const GROUP_ASSIGNMENT_BYTES_MAX: usize = MIB;
+/// What is kept of the members of one group: it becomes one record.
+pub const GROUP_BYTES_MAX: usize = 32 * MIB;
+/// The same of all groups of one partition of the offsets topic.
+pub const GROUPS_BYTES_MAX: usize = 256 * MIB;
+/// Groups of one partition of the offsets topic.
+pub const GROUPS_MAX: usize = 100_000;
+/// Committed offsets in one partition of the offsets topic.
+pub const GROUPS_OFFSETS_MAX: usize = 4_000_000;
+/// Offsets that one request stores or forgets.
+pub const GROUP_COMMIT_OFFSETS_MAX: usize = 100_000;
+/// Members named by one LeaveGroup.
+pub const GROUP_LEAVING_MAX: usize = 20_000;
+/// Topics in the subscription of one member.
+pub const GROUP_TOPICS_MAX: usize = 100_000;
+/// Offsets that are looked at in one go when expired ones are sought.
+pub const GROUP_SWEEP_OFFSETS: usize = 10_000;
+/// A regular expression that stands for topics …
+pub const GROUP_REGEX_BYTES_MAX: usize = 4 * KIB;
+/// … compiled …
+pub const GROUP_REGEX_COMPILED_BYTES_MAX: usize = MIB;
+/// … and how deep its brackets may go.
+pub const GROUP_REGEX_NESTING_MAX: u32 = 64;
+
 // Wire ------------------------------------------------------------------------------------------
 
 /// Header (prost) of a mesh frame.
@@ -351,17 +397,6 @@ pub const METRIC_PARTITIONS_MAX: usize = 100_000;
 
 // Units -----------------------------------------------------------------------------------------
 
-// Groups of KIP-848 -----------------------------------------------------------------------------
-
-/// Topics that one member of a group names.
-pub const GROUP_TOPICS_MAX: usize = 10_000;
-/// A regular expression that stands for topics …
-pub const GROUP_REGEX_BYTES_MAX: usize = 4 * KIB;
-/// … compiled …
-pub const GROUP_REGEX_COMPILED_BYTES_MAX: usize = MIB;
-/// … and how deep its brackets may go.
-pub const GROUP_REGEX_NESTING_MAX: u32 = 64;
-
 /// 1024 bytes.
 pub const KIB: usize = 1024;
 /// 1024 KiB.
@@ -390,4 +425,7 @@ const _: () = {
     assert!(ENTRY_BYTES_MAX <= METADATA_RECENT_BYTES_MAX && ENTRY_BYTES_MAX <= METADATA_CACHE_BYTES);
     assert!(RAFT_HEARTBEAT_MS * 3 < RAFT_ELECTION_MS_MIN, "an election needs more than a lost heartbeat or two");
     assert!(SNAPSHOT_ENTRIES_KEPT < SNAPSHOT_ENTRIES);
+    assert!(GROUP_BYTES_MAX * 3 / 2 < BATCH_BYTES_MAX as usize, "a group is one record");
+    assert!(GROUP_METADATA_BYTES_MAX + GROUP_ASSIGNMENT_BYTES_MAX < GROUP_BYTES_MAX);
+    assert!(GROUP_TEXT_BYTES_MAX + 64 < i16::MAX as usize && GROUP_ID_BYTES_MAX <= GROUP_TEXT_BYTES_MAX);
 };

@@ -5,17 +5,20 @@
 //! A partition is given to a member only when nobody has it: no member owns it, and none still has to give it back.
 //! All state that must survive is changed by applying the records that the log gets, so a replay leads to the same.
 
-pub(super) mod assignor;
+mod assignor;
 mod classic;
+mod convert;
 mod heartbeat;
 mod metadata;
-pub(super) mod protocol;
+mod protocol;
 mod reconcile;
-mod rules;
 mod state;
 #[cfg(test)]
 mod tests;
 mod timers;
+
+pub(super) use self::classic::CONSUMER as PROTOCOL_TYPE;
+pub(super) use self::heartbeat::{JOIN, check};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,21 +26,12 @@ use std::sync::Arc;
 use rafka_model::{Monotonic, PartitionId, TopicId};
 
 use self::assignor::Assignment;
-use self::rules::Rules;
 use self::timers::Deadline;
-use super::Config;
-use super::coordinator::{Context, GroupRecord};
 use super::records::consumer::{Current, Epoch, MemberState, Owned, Resolved, Subscription, TargetEpoch};
-use super::request::{ConsumerDescription, ConsumerMember, GroupState, TopicPartitions};
+use super::request::{ConsumerDescription, ConsumerMember, GroupState, OffsetToCommit, TopicPartitions};
 use super::timers::Timers;
+use crate::metadata::Image;
 use crate::{ErrorCode, Failure};
-
-/// What a step of a group may use and change besides the group.
-pub(super) struct Step<'a> {
-    pub(super) context: &'a Context<'a>,
-    pub(super) config: &'a Config,
-    pub(super) records: &'a mut Vec<GroupRecord>,
-}
 
 /// A group of KIP-848.
 #[derive(Debug)]
@@ -62,13 +56,14 @@ pub(super) struct Group {
     settled: usize,
     /// Members that speak the classic protocol.
     classic: usize,
+    /// What the members hold.
+    bytes: usize,
 
     alarms: Timers<Deadline>,
     /// When an assignor ran last here.
     assigned: Option<Monotonic>,
     /// When the group last became restless: its members come more often for a while.
     changed: Option<Monotonic>,
-    rules: Rules,
 }
 
 /// A member of a group of KIP-848.
@@ -112,10 +107,10 @@ impl Group {
             expressions: BTreeMap::new(),
             settled: 0,
             classic: 0,
+            bytes: 0,
             alarms: Timers::default(),
             assigned: None,
             changed: None,
-            rules: Rules::default(),
         }
     }
 
@@ -135,8 +130,14 @@ impl Group {
         self.members.len()
     }
 
-    pub(super) fn epoch(&self) -> i32 {
-        self.epoch.epoch
+    /// Bytes that the members hold.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Nothing is left of the group.
+    pub(super) fn is_blank(&self) -> bool {
+        self.members.is_empty() && self.epoch.epoch == 0
     }
 
     /// True if some member reads `topic`.
@@ -231,10 +232,11 @@ pub(super) struct Commits<'a> {
 }
 
 impl Commits<'_> {
-    /// Whether an offset of this partition may be stored.
-    pub(super) fn check(&self, topic: Option<TopicId>, partition: PartitionId) -> Result<(), ErrorCode> {
+    /// Whether this offset may be stored.
+    pub(super) fn check(&self, image: &Image, one: &OffsetToCommit) -> Result<(), ErrorCode> {
         let Some(member) = self.member else { return Ok(()) };
-        let has = |owned: &Owned| topic.and_then(|topic| owned.get(&topic)?.get(&partition).copied());
+        let topic = one.topic_id.or_else(|| metadata::topic(image, &one.topic).map(|topic| topic.id));
+        let has = |owned: &Owned| topic.and_then(|topic| owned.get(&topic)?.get(&one.partition).copied());
         match has(&member.current.assigned).or_else(|| has(&member.current.revoking)) {
             Some(since) if self.epoch >= since => Ok(()),
             _ => Err(member.wrong_epoch()),

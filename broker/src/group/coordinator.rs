@@ -3,21 +3,33 @@
 //! Its driver appends the records of each [`Output`] to the partition and holds every reply until all records so far
 //! are committed: state changes at once, but nobody hears of what could still be lost. If an append fails or the
 //! partition gets another leader, the machine is dropped with all that waits in it, and the next one reads the log.
-//! The records of an output are one batch; if they are too many for one, they may be split, as those of one group's
-//! change of state are a single record.
+//! The records of an output are one batch. If they are too many for one (tombstones of a large group), they may be
+//! split: what must not be torn is within one record.
+
+mod admin;
+mod commit;
+mod consumer;
+mod sweep;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use rafka_model::limits::{GROUP_ID_BYTES_MAX, GROUP_LEAVING_MAX, GROUPS_BYTES_MAX, GROUPS_MAX, GROUPS_MEMBERS_MAX};
 use rafka_model::{Monotonic, PartitionId, Timestamp};
 
-use super::Config;
-use super::entry::{Entry, Group};
-use super::offsets::Stored;
+use super::classic;
+use super::config::Config;
+use super::entry::{Entry, Group, Weight};
 use super::records::{self, Key, OffsetKey, RecordError};
-use super::request::{Commit, ForgetOffsets, GroupReply, GroupRequest, GroupState, Listed, OffsetsAsked};
+use super::request::{GroupReply, GroupRequest, GroupState, Join, Listed};
+use super::rules::{Rule, Rules};
 use super::timers::Timers;
+use super::topics::Topics;
+use super::work::Work;
 use crate::metadata::Image;
 use crate::{ErrorCode, Failure};
 
@@ -72,20 +84,35 @@ pub struct Stats {
 #[derive(Debug)]
 pub struct Coordinator {
     config: Config,
+    rules: Rules,
     groups: BTreeMap<Arc<str>, Entry>,
     timers: Timers,
-    /// Names of topics with offsets, each kept once.
-    topics: BTreeMap<Arc<str>, ()>,
+    topics: Topics,
+    weight: Weight,
     offsets: usize,
     rebalances: u64,
+    /// When expired offsets are looked for next, and behind which group.
+    sweep: Option<(Monotonic, Option<Arc<str>>)>,
+    /// Of the topics that there were when last looked at.
+    fingerprint: u64,
 }
 
 impl Coordinator {
     /// A coordinator that knows no group yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        let (groups, timers, topics) = Default::default();
-        Self { config, groups, timers, topics, offsets: 0, rebalances: 0 }
+        Self {
+            config,
+            rules: Rules::default(),
+            groups: BTreeMap::new(),
+            timers: Timers::default(),
+            topics: Topics::default(),
+            weight: Weight::default(),
+            offsets: 0,
+            rebalances: 0,
+            sweep: None,
+            fingerprint: 0,
+        }
     }
 
     /// Takes in one record of the log, in order.
@@ -101,37 +128,77 @@ impl Coordinator {
                     let stored = records::offset::decode(value)?;
                     self.store(group, topic, partition, stored);
                 }
-                None => self.forget(group, topic, partition),
+                None => {
+                    self.forget(group, topic, partition);
+                    self.drop_if_blank(group);
+                }
             },
-            Key::Group(_) | Key::Consumer(..) | Key::Unknown => {}
+            Key::Group(name) => {
+                let metadata = value.map(records::group::decode).transpose()?;
+                self.change(name, |entry, name| match metadata {
+                    Some(metadata) => entry.group = Group::Classic(classic::Group::from_metadata(name, metadata)),
+                    None => match entry.group {
+                        Group::Classic(_) => entry.group = Group::Classic(classic::Group::new(name)),
+                        Group::Consumer(_) => {}
+                    },
+                });
+                self.drop_if_blank(name);
+            }
+            Key::Consumer(name, key) => {
+                let value = value.map(|value| key.decode(value)).transpose()?;
+                self.change(name, |entry, name| entry.replay(name, key, value));
+                self.drop_if_blank(name);
+            }
+            Key::Unknown => {}
         }
         Ok(())
     }
 
     /// The log is read: sessions of the members begin now.
-    pub fn loaded(&mut self, _context: &Context<'_>) -> Output {
-        Output::default()
+    pub fn loaded(&mut self, context: &Context<'_>) -> Output {
+        let mut output = Output::default();
+        if self.rules.hold(Rule::SessionsBeginAgain) {
+            let names: Vec<_> = self.groups.keys().cloned().collect();
+            for name in names {
+                self.step(context, &mut output, &name, |entry, work| entry.loaded(work));
+            }
+        }
+        self.topics.gone(context.image);
+        self.fingerprint = consumer::fingerprint(context);
+        self.sweep = Some((self.next_sweep(context.now), None));
+        output
     }
 
     /// Takes a request. It may be answered at once or by a later step.
     pub fn handle(&mut self, context: &Context<'_>, token: Token, request: GroupRequest) -> Output {
         let mut output = Output::default();
         let out = &mut output;
-        let reply = match request {
-            GroupRequest::Commit(commit) => Some(self.commit(context, &commit, out).map(GroupReply::Commit)),
-            GroupRequest::Offsets(asked) => Some(self.offsets(&asked).map(GroupReply::Offsets)),
-            GroupRequest::ForgetOffsets(forget) => {
-                Some(self.forget_offsets(&forget, out).map(GroupReply::ForgetOffsets))
-            }
-            GroupRequest::Describe { group } => Some(self.describe(&group)),
-            GroupRequest::Delete { group } => Some(self.delete(&group, out)),
-            GroupRequest::Join(_)
-            | GroupRequest::Sync(_)
-            | GroupRequest::Heartbeat(_)
-            | GroupRequest::Leave(_)
-            | GroupRequest::ConsumerHeartbeat(_) => {
-                Some(Err(Failure::new(ErrorCode::UnsupportedVersion, "not served")))
-            }
+        let reply = match self.check_name(&request) {
+            Err(failure) => Some(Err(failure)),
+            Ok(()) => match request {
+                GroupRequest::Join(join) => self.join(context, out, token, join),
+                GroupRequest::Sync(sync) => {
+                    let name = sync.group.clone();
+                    let found = self.step(context, out, &name, |entry, work| entry.sync(work, token, sync));
+                    found.is_none().then(|| Err(no_such_member()))
+                }
+                GroupRequest::Heartbeat(heartbeat) => {
+                    let done =
+                        self.step(context, out, &heartbeat.group, |entry, work| entry.heartbeat(work, &heartbeat));
+                    Some(done.unwrap_or_else(|| Err(no_such_member())).map(|()| GroupReply::Heartbeat))
+                }
+                GroupRequest::Leave(leave) => {
+                    let name = leave.group.clone();
+                    let left = self.step(context, out, &name, |entry, work| entry.leave(work, leave));
+                    Some(left.map(GroupReply::Leave).ok_or_else(no_such_member))
+                }
+                GroupRequest::ConsumerHeartbeat(heartbeat) => Some(self.consumer_heartbeat(context, out, &heartbeat)),
+                GroupRequest::Commit(commit) => Some(self.commit(context, out, &commit)),
+                GroupRequest::Offsets(asked) => Some(self.offsets(&asked)),
+                GroupRequest::ForgetOffsets(forget) => Some(self.forget_offsets(out, &forget)),
+                GroupRequest::Describe { group } => Some(self.describe(&group)),
+                GroupRequest::Delete { group } => Some(self.delete(out, &group)),
+            },
         };
         output.replies.extend(reply.map(|reply| (token, reply)));
         output
@@ -139,19 +206,28 @@ impl Coordinator {
 
     /// Time has passed: ends sessions and rebalances, forgets expired offsets.
     pub fn tick(&mut self, context: &Context<'_>) -> Output {
-        while self.timers.ring(context.now).is_some() {}
-        Output::default()
+        let mut output = Output::default();
+        while let Some(alarm) = self.timers.ring(context.now) {
+            let group = alarm.group();
+            self.step(context, &mut output, group, |entry, work| entry.ring(work, &alarm));
+        }
+        self.sweep(context, &mut output);
+        output
     }
 
     /// When [`Self::tick`] is due.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Monotonic> {
-        self.timers.next()
+        let sweep = self.sweep.as_ref().map(|(at, _)| *at);
+        self.timers.next().into_iter().chain(sweep).min()
     }
 
     /// Topics came, went or grew.
-    pub fn image_changed(&mut self, _context: &Context<'_>) -> Output {
-        Output::default()
+    pub fn image_changed(&mut self, context: &Context<'_>) -> Output {
+        let mut output = Output::default();
+        self.forget_gone_topics(context, &mut output);
+        self.refresh_consumers(context, &mut output);
+        output
     }
 
     /// All groups.
@@ -163,12 +239,11 @@ impl Coordinator {
     /// Sizes, for metrics.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let mut stats = Stats { offsets: self.offsets, rebalances: self.rebalances, ..Stats::default() };
+        let mut groups = BTreeMap::new();
         for entry in self.groups.values() {
-            *stats.groups.entry(entry.state()).or_default() += 1;
-            stats.members += entry.members();
+            *groups.entry(entry.state()).or_default() += 1;
         }
-        stats
+        Stats { groups, members: self.weight.members, offsets: self.offsets, rebalances: self.rebalances }
     }
 
     /// Every committed offset: group, topic, partition, offset.
@@ -179,114 +254,135 @@ impl Coordinator {
         })
     }
 
-    fn store(&mut self, group: &str, topic: &str, partition: PartitionId, stored: Stored) {
-        let topic = match self.topics.get_key_value(topic) {
-            Some((topic, ())) => Arc::clone(topic),
-            None => {
-                let topic = Arc::<str>::from(topic);
-                self.topics.insert(Arc::clone(&topic), ());
-                topic
+    fn check_name(&self, request: &GroupRequest) -> Result<(), Failure> {
+        let refuse = |why: String| Err(Failure::new(ErrorCode::InvalidGroupId, why));
+        // Old clients commit and read offsets of the group without a name.
+        let may_be_empty = matches!(
+            request,
+            GroupRequest::Commit(_)
+                | GroupRequest::Offsets(_)
+                | GroupRequest::ForgetOffsets(_)
+                | GroupRequest::Describe { .. }
+                | GroupRequest::Delete { .. }
+        );
+        match request.group().len() {
+            0 if !may_be_empty => refuse("the group's name is empty".to_owned()),
+            bytes if bytes > GROUP_ID_BYTES_MAX => {
+                refuse(format!("the group's name has {bytes} bytes, limit is {GROUP_ID_BYTES_MAX}"))
             }
-        };
-        let is_new = self.entry(group).offsets.store(&topic, partition, stored);
-        self.offsets += usize::from(is_new);
-    }
-
-    fn forget(&mut self, group: &str, topic: &str, partition: PartitionId) {
-        let was_there = self.groups.get_mut(group).is_some_and(|entry| entry.offsets.forget(topic, partition));
-        self.offsets -= usize::from(was_there);
-    }
-
-    /// The group, made if there is none.
-    fn entry(&mut self, group: &str) -> &mut Entry {
-        if !self.groups.contains_key(group) {
-            let name = Arc::<str>::from(group);
-            self.groups.insert(Arc::clone(&name), Entry::new(name));
+            _ => match request {
+                GroupRequest::Leave(leave) if leave.members.len() > GROUP_LEAVING_MAX => {
+                    let why = format!("{} members leave, limit is {GROUP_LEAVING_MAX}", leave.members.len());
+                    Err(Failure::new(ErrorCode::InvalidRequest, why))
+                }
+                _ => Ok(()),
+            },
         }
-        self.groups.get_mut(group).expect("made above")
     }
 
-    fn commit(
+    fn join(
         &mut self,
         context: &Context<'_>,
-        commit: &Commit,
         output: &mut Output,
-    ) -> Result<Vec<Result<(), ErrorCode>>, Failure> {
-        let instance = commit.instance_id.as_deref();
-        match self.groups.get(&*commit.group).map(|entry| &entry.group) {
-            Some(Group::Classic(group)) => group.check_commit(commit.generation, &commit.member_id, instance)?,
-            None if commit.generation < 0 => {}
-            None => return Err(Failure::new(ErrorCode::IllegalGeneration, "no such group")),
+        token: Token,
+        join: Join,
+    ) -> Option<Result<GroupReply, Failure>> {
+        if let Err(failure) =
+            classic::check(&self.config, &join).and_then(|()| self.has_room(&join.group, join.member_id.is_empty()))
+        {
+            return Some(Err(failure));
         }
-        let mut results = Vec::with_capacity(commit.offsets.len());
-        for one in &commit.offsets {
-            if one.metadata.len() > self.config.offset_metadata_max_bytes {
-                results.push(Err(ErrorCode::OffsetMetadataTooLarge));
-                continue;
+        let name = join.group.clone();
+        if !self.groups.contains_key(&*name) {
+            if !join.member_id.is_empty() {
+                return Some(Err(no_such_member()));
             }
-            let stored = Stored {
-                offset: one.offset,
-                leader_epoch: one.leader_epoch,
-                metadata: one.metadata.as_str().into(),
-                committed: context.time,
-                expires: None,
-                topic_id: one.topic_id,
-            };
-            let key = OffsetKey { group: &commit.group, topic: &one.topic, partition: one.partition };
-            output.records.push(key.record(Some(&stored)));
-            self.store(&commit.group, &one.topic, one.partition, stored);
-            results.push(Ok(()));
+            self.make(&name);
         }
-        Ok(results)
+        self.step(context, output, &name, |entry, work| entry.join(work, token, join));
+        self.drop_if_blank(&name);
+        None
     }
 
-    fn offsets(&self, asked: &OffsetsAsked) -> Result<Vec<super::request::CommittedOffset>, Failure> {
-        let none = super::offsets::Offsets::default();
-        let offsets = self.groups.get(&*asked.group).map_or(&none, |entry| &entry.offsets);
-        Ok(offsets.answer(asked.topics.as_deref()))
+    /// Whether one more member or group fits in.
+    fn has_room(&self, group: &str, is_new: bool) -> Result<(), Failure> {
+        let full = |what: &str, limit: usize| {
+            let why = format!("the coordinator has as many {what} as it can: {limit}");
+            Err(Failure::new(ErrorCode::GroupMaxSizeReached, why))
+        };
+        if is_new && self.weight.members >= GROUPS_MEMBERS_MAX {
+            return full("members", GROUPS_MEMBERS_MAX);
+        }
+        if is_new && self.weight.bytes >= GROUPS_BYTES_MAX {
+            return full("bytes of members", GROUPS_BYTES_MAX);
+        }
+        if self.groups.len() >= GROUPS_MAX && !self.groups.contains_key(group) {
+            return full("groups", GROUPS_MAX);
+        }
+        Ok(())
     }
 
-    fn forget_offsets(
+    /// The group takes a step; `None` if there is no such group.
+    fn step<R>(
         &mut self,
-        forget: &ForgetOffsets,
+        context: &Context<'_>,
         output: &mut Output,
-    ) -> Result<Vec<Result<(), ErrorCode>>, Failure> {
-        let Some(entry) = self.groups.get(&*forget.group) else { return Err(no_such_group()) };
-        let Group::Classic(group) = &entry.group;
-        if !entry.is_empty() && !group.is_of_consumers() {
-            return Err(Failure::new(ErrorCode::NonEmptyGroup, "the group has members"));
-        }
-        let mut results = Vec::with_capacity(forget.partitions.len());
-        for (topic, partition) in &forget.partitions {
-            let Some(entry) = self.groups.get(&*forget.group) else { break };
-            if entry.subscribes(topic) {
-                results.push(Err(ErrorCode::GroupSubscribedToTopic));
-                continue;
-            }
-            if entry.offsets.get(topic, *partition).is_some() {
-                output.records.push(OffsetKey { group: &forget.group, topic, partition: *partition }.record(None));
-                self.forget(&forget.group, topic, *partition);
-            }
-            results.push(Ok(()));
-        }
-        Ok(results)
+        name: &str,
+        step: impl FnOnce(&mut Entry, &mut Work<'_>) -> R,
+    ) -> Option<R> {
+        let entry = self.groups.get_mut(name)?;
+        let (config, rules, timers, rebalances) = (&self.config, self.rules, &mut self.timers, &mut self.rebalances);
+        let before = entry.weight();
+        let result = step(entry, &mut Work { context, config, rules, timers, output, rebalances });
+        self.weigh(before, name);
+        Some(result)
     }
 
-    fn describe(&self, group: &str) -> Result<GroupReply, Failure> {
-        self.groups.get(group).map(|entry| GroupReply::Describe(entry.describe())).ok_or_else(no_such_group)
+    /// The group, made if there is none, is changed without consequences.
+    fn change(&mut self, name: &str, change: impl FnOnce(&mut Entry, Arc<str>)) {
+        let key = self.make(name);
+        let Some(entry) = self.groups.get_mut(name) else { return };
+        let before = entry.weight();
+        change(entry, key);
+        self.weigh(before, name);
     }
 
-    fn delete(&mut self, group: &str, output: &mut Output) -> Result<GroupReply, Failure> {
-        let entry = self.groups.get(group).ok_or_else(no_such_group)?;
-        entry.may_be_deleted()?;
-        let Some(entry) = self.groups.remove(group) else { return Err(no_such_group()) };
-        for (topic, partition, _) in entry.offsets.iter() {
-            output.records.push(OffsetKey { group, topic, partition }.record(None));
-            self.offsets -= 1;
-        }
-        output.records.push(records::group::record(group, None));
-        Ok(GroupReply::Delete)
+    fn weigh(&mut self, before: Weight, name: &str) {
+        let after = self.groups.get(name).map(Entry::weight).unwrap_or_default();
+        self.weight.members = self.weight.members - before.members + after.members;
+        self.weight.bytes = self.weight.bytes - before.bytes + after.bytes;
     }
+
+    /// Sees to it that there is a group of this name; gives the name to keep.
+    fn make(&mut self, name: &str) -> Arc<str> {
+        if let Some((name, _)) = self.groups.get_key_value(name) {
+            return Arc::clone(name);
+        }
+        let name = Arc::<str>::from(name);
+        self.groups.insert(Arc::clone(&name), Entry::new(Arc::clone(&name)));
+        name
+    }
+
+    fn drop_if_blank(&mut self, name: &str) {
+        if self.groups.get(name).is_some_and(Entry::is_blank) {
+            self.groups.remove(name);
+        }
+    }
+
+    fn next_sweep(&self, now: Monotonic) -> Monotonic {
+        now.plus(Duration::from_millis(self.config.offsets_retention_check_interval_ms.max(1)))
+    }
+
+    /// Names of all groups, for the sweep and the checks of tests.
+    fn names_behind(&self, name: Option<&Arc<str>>) -> impl Iterator<Item = (&Arc<str>, &Entry)> {
+        use std::ops::Bound::{Excluded, Unbounded};
+        let from = name.map_or(Unbounded, |name| Excluded(Arc::clone(name)));
+        self.groups.range((from, Unbounded))
+    }
+}
+
+fn no_such_member() -> Failure {
+    Failure::new(ErrorCode::UnknownMemberId, "no such group")
 }
 
 fn no_such_group() -> Failure {

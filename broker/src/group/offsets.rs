@@ -23,22 +23,26 @@ pub(super) struct Stored {
 #[derive(Debug, Default)]
 pub(super) struct Offsets {
     topics: BTreeMap<Arc<str>, BTreeMap<PartitionId, Stored>>,
+    count: usize,
 }
 
 impl Offsets {
     pub(super) fn is_empty(&self) -> bool {
-        self.topics.is_empty()
+        self.count == 0
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
     }
 
     /// Stores an offset; true if there was none before.
     pub(super) fn store(&mut self, topic: &Arc<str>, partition: PartitionId, stored: Stored) -> bool {
-        match self.topics.get_mut(topic) {
+        let is_new = match self.topics.get_mut(topic) {
             Some(partitions) => partitions.insert(partition, stored).is_none(),
-            None => {
-                self.topics.insert(Arc::clone(topic), BTreeMap::from([(partition, stored)]));
-                true
-            }
-        }
+            None => self.topics.insert(Arc::clone(topic), BTreeMap::from([(partition, stored)])).is_none(),
+        };
+        self.count += usize::from(is_new);
+        is_new
     }
 
     /// Forgets an offset; true if there was one.
@@ -48,6 +52,7 @@ impl Offsets {
         if partitions.is_empty() {
             self.topics.remove(topic);
         }
+        self.count -= usize::from(was_there);
         was_there
     }
 

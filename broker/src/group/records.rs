@@ -8,7 +8,6 @@ pub(super) mod offset;
 pub(super) mod wire;
 
 pub(super) use consumer::{ConsumerKey, ConsumerValue};
-pub(super) use group::{GroupMetadata, MemberMetadata};
 pub(super) use offset::OffsetKey;
 use wire::Reader;
 

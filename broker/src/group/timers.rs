@@ -21,6 +21,14 @@ pub(super) enum Alarm {
     Consumer(Arc<str>),
 }
 
+impl Alarm {
+    /// The group that it is for.
+    pub(super) fn group(&self) -> &Arc<str> {
+        let (Self::Session(group, _) | Self::Pending(group, _) | Self::Rebalance(group) | Self::Consumer(group)) = self;
+        group
+    }
+}
+
 /// Alarms by time; of each at most one.
 #[derive(Debug)]
 pub(super) struct Timers<A = Alarm> {

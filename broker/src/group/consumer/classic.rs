@@ -8,9 +8,10 @@ use rafka_model::PartitionId;
 use super::metadata::topic;
 use super::protocol::{ClassicSubscription, Named, read_subscription, write_assignment};
 use super::timers::{Deadline, later};
-use super::{Group, Member, Step};
+use super::{Group, Member};
 use crate::group::records::consumer::{ClassicPart, MemberState, Subscription};
 use crate::group::request::{Heartbeat, Join, JoinReply, Joined, Leave, Left, Sync, SyncReply, TopicPartitions};
+use crate::group::work::Work;
 use crate::metadata::Image;
 use crate::{ErrorCode, Failure};
 
@@ -32,16 +33,16 @@ impl Group {
     ///
     /// # Errors
     /// As Kafka: protocols that the group's classic members do not share, a full group, bytes that cannot be read.
-    pub(in crate::group) fn join(&mut self, step: &mut Step<'_>, request: &Join) -> Result<JoinReply, Failure> {
+    pub(in crate::group) fn join(&mut self, work: &mut Work<'_>, request: &Join) -> Result<JoinReply, Failure> {
         let is_new = request.member_id.is_empty();
         let id: Arc<str> = if is_new {
-            format!("{}-{:032x}", request.caller.client_id, step.context.unique).into()
+            format!("{}-{:032x}", request.caller.client_id, work.context.unique).into()
         } else {
             request.member_id.as_str().into()
         };
         let holder = request.instance_id.as_ref().and_then(|name| self.instances.get(name)).cloned();
         let grows = !self.members.contains_key(&id) && holder.is_none();
-        if grows && self.members.len() >= step.config.consumer_max_size {
+        if grows && self.members.len() >= work.config.consumer_max_size {
             return refuse(ErrorCode::GroupMaxSizeReached, format!("group has {} members", self.members.len()));
         }
         self.check_protocols(request, &id)?;
@@ -50,7 +51,7 @@ impl Group {
             return Ok(JoinReply::TakeMemberId(id.to_string()));
         }
         match holder {
-            Some(old) if old != id && is_new => self.replace(step, &old, &id),
+            Some(old) if old != id && is_new => self.replace(work, &old, &id),
             Some(old) if old != id => {
                 return refuse(ErrorCode::FencedInstanceId, format!("the static member's name is {old}'s now"));
             }
@@ -59,10 +60,10 @@ impl Group {
             }
             _ => {}
         }
-        let owned = by_id(&subscription.owned, step.context.image);
-        self.advance(step, &id, subscribed(request, subscription), Some(&owned));
-        self.heard(step, &id);
-        let due = later(step.context.now, i64::from(request.rebalance_timeout_ms));
+        let owned = by_id(&subscription.owned, work.context.image);
+        self.advance(work, &id, subscribed(request, subscription), Some(&owned));
+        self.heard(work, &id);
+        let due = later(work.context.now, i64::from(request.rebalance_timeout_ms));
         let Some(member) = self.members.get_mut(&id) else {
             return refuse(ErrorCode::UnknownMemberId, "no such member");
         };
@@ -96,7 +97,7 @@ impl Group {
     ///
     /// # Errors
     /// As Kafka: who is no classic member, or of another generation, or has to join again.
-    pub(in crate::group) fn sync(&mut self, step: &mut Step<'_>, request: &Sync) -> Result<SyncReply, Failure> {
+    pub(in crate::group) fn sync(&mut self, work: &mut Work<'_>, request: &Sync) -> Result<SyncReply, Failure> {
         let id = self.classic_member(&request.member_id, request.instance_id.as_deref(), request.generation)?;
         let member = &self.members[&id];
         let protocol = member.subscription.classic.as_ref().and_then(|classic| classic.protocols.first());
@@ -108,12 +109,12 @@ impl Group {
             return refuse(ErrorCode::InconsistentGroupProtocol, "the member joined with another protocol");
         }
         if self.target_epoch.epoch > member.current.epoch && member.current.state != MemberState::Unrevoked {
-            self.call_back(step, &id);
+            self.call_back(work, &id);
             return refuse(ErrorCode::RebalanceInProgress, "the group has a newer target: join again");
         }
         let version = read_subscription(&protocol.metadata).map(|read| read.version).unwrap_or_default();
-        let assignment = write_assignment(version, &self.named(&id, step.context.image));
-        self.heard(step, &id);
+        let assignment = write_assignment(version, &self.named(&id, work.context.image));
+        self.heard(work, &id);
         if let Some(member) = self.members.get_mut(&id) {
             member.sync = None;
         }
@@ -136,11 +137,11 @@ impl Group {
     /// As Kafka.
     pub(in crate::group) fn classic_heartbeat(
         &mut self,
-        step: &mut Step<'_>,
+        work: &mut Work<'_>,
         request: &Heartbeat,
     ) -> Result<(), Failure> {
         let id = self.classic_member(&request.member_id, request.instance_id.as_deref(), request.generation)?;
-        self.heard(step, &id);
+        self.heard(work, &id);
         let member = &self.members[&id];
         let behind = member.current.epoch < self.target_epoch.epoch;
         let moves = match member.current.state {
@@ -149,7 +150,7 @@ impl Group {
             _ => false,
         };
         if behind || moves {
-            self.call_back(step, &id);
+            self.call_back(work, &id);
             return refuse(ErrorCode::RebalanceInProgress, "the group rebalances: join again");
         }
         Ok(())
@@ -166,9 +167,9 @@ impl Group {
     }
 
     /// The member must join again within its rebalance timeout.
-    fn call_back(&mut self, step: &Step<'_>, id: &Arc<str>) {
+    fn call_back(&mut self, work: &Work<'_>, id: &Arc<str>) {
         let Some(member) = self.members.get_mut(id).filter(|member| member.join.is_none()) else { return };
-        let due = later(step.context.now, i64::from(member.subscription.rebalance_timeout_ms));
+        let due = later(work.context.now, i64::from(member.subscription.rebalance_timeout_ms));
         member.join = Some(due);
         self.alarms.set(Deadline::Join(Arc::clone(id)), due);
     }
@@ -187,7 +188,7 @@ impl Group {
     }
 
     /// LeaveGroup, for members of either kind.
-    pub(in crate::group) fn leave(&mut self, step: &mut Step<'_>, request: &Leave) -> Vec<Left> {
+    pub(in crate::group) fn leave(&mut self, work: &mut Work<'_>, request: &Leave) -> Vec<Left> {
         let mut gone = Vec::new();
         let mut answers = Vec::with_capacity(request.members.len());
         for leaving in &request.members {
@@ -195,7 +196,7 @@ impl Group {
             let (member_id, instance_id) = (leaving.member_id.clone(), leaving.instance_id.clone());
             answers.push(Left { member_id, instance_id, result: found.map(|id| gone.push(id)) });
         }
-        self.fence(step, &gone);
+        self.fence(work, &gone);
         answers
     }
 }

@@ -8,11 +8,12 @@ use rafka_model::limits::GROUP_TOPICS_MAX;
 use super::assignor::Assignor;
 use super::metadata::compile;
 use super::reconcile::{Way, is_within};
-use super::rules::Rule;
-use super::{Group, Member, Step, told};
+use super::{Group, Member, told};
 use crate::group::records::consumer::{Current, MemberState, Owned, Subscription};
 use crate::group::records::{ConsumerKey, ConsumerValue};
 use crate::group::request::{ConsumerHeartbeat, ConsumerHeartbeatReply, GroupState, TopicPartitions};
+use crate::group::rules::Rule;
+use crate::group::work::Work;
 use crate::{ErrorCode, Failure};
 
 /// Epoch of a member that joins.
@@ -72,6 +73,24 @@ pub(in crate::group) fn check(request: &ConsumerHeartbeat) -> Result<(), Failure
     }
 }
 
+fn check_epoch(work: &Work<'_>, member: &Member, request: &ConsumerHeartbeat) -> Result<(), Failure> {
+    let (current, epoch) = (&member.current, request.member_epoch);
+    let owned = request.owned.as_deref();
+    if current.state == MemberState::Unknown && owned.is_none_or(|owned| !owned.is_empty()) {
+        return refuse(ErrorCode::FencedMemberEpoch, "the member's state is not known here: join again");
+    }
+    if epoch == JOIN || epoch == current.epoch || !work.rules.hold(Rule::OldEpochsAreFenced) {
+        return Ok(());
+    }
+    // The answer that told of the new epoch may be lost.
+    let forgiven = epoch == current.previous_epoch && is_within(owned, &current.assigned);
+    if epoch < current.epoch && forgiven && work.rules.hold(Rule::LostAnswersAreForgiven) {
+        return Ok(());
+    }
+    let why = format!("the member is in epoch {}, not {epoch}: give everything up and join again", current.epoch);
+    refuse(ErrorCode::FencedMemberEpoch, why)
+}
+
 impl Group {
     /// Takes a heartbeat that [`check`] has passed.
     ///
@@ -79,29 +98,29 @@ impl Group {
     /// As Kafka: unknown or fenced members, a static member's name that is in use, a full group.
     pub(in crate::group) fn heartbeat(
         &mut self,
-        step: &mut Step<'_>,
+        work: &mut Work<'_>,
         request: &ConsumerHeartbeat,
     ) -> Result<ConsumerHeartbeatReply, Failure> {
         if request.member_epoch < JOIN {
-            return self.leave_by_heartbeat(step, request);
+            return self.leave_by_heartbeat(work, request);
         }
         let id: Arc<str> = match &*request.member_id {
-            "" => format!("{:032x}", step.context.unique).into(),
+            "" => format!("{:032x}", work.context.unique).into(),
             id => id.into(),
         };
         let joins = request.member_epoch == JOIN;
-        if joins && !self.members.contains_key(&id) && self.members.len() >= step.config.consumer_max_size {
+        if joins && !self.members.contains_key(&id) && self.members.len() >= work.config.consumer_max_size {
             let replaces = request.instance_id.as_ref().is_some_and(|name| self.instances.contains_key(name));
             if !replaces {
                 return refuse(ErrorCode::GroupMaxSizeReached, format!("group has {} members", self.members.len()));
             }
         }
-        self.admit(step, request, &id)?;
+        self.admit(work, request, &id)?;
 
         let subscription = self.subscription(request, &id);
         let before = self.members.get(&id).map(|member| member.current.clone()).unwrap_or_default();
-        self.advance(step, &id, subscription, request.owned.as_deref());
-        self.heard(step, &id);
+        self.advance(work, &id, subscription, request.owned.as_deref());
+        self.heard(work, &id);
 
         let Some(member) = self.members.get(&id) else {
             return refuse(ErrorCode::UnknownMemberId, "no such member");
@@ -115,16 +134,16 @@ impl Group {
         Ok(ConsumerHeartbeatReply {
             member_id: id.to_string(),
             member_epoch: member.current.epoch,
-            heartbeat_interval_ms: self.interval(step),
+            heartbeat_interval_ms: self.interval(work),
             assignment: tell.then(|| told(&member.current.assigned)),
         })
     }
 
     /// When the next heartbeat is due, ms: soon while the group moves, so that it settles in a second or two and not in
     /// as many intervals as the move has steps.
-    fn interval(&self, step: &Step<'_>) -> i32 {
-        let usual = step.config.consumer_heartbeat_interval_ms;
-        let lately = self.changed.is_some_and(|at| step.context.now.since(at).as_millis() < 2 * usual.max(0) as u128);
+    fn interval(&self, work: &Work<'_>) -> i32 {
+        let usual = work.config.consumer_heartbeat_interval_ms;
+        let lately = self.changed.is_some_and(|at| work.context.now.since(at).as_millis() < 2 * usual.max(0) as u128);
         if self.state() == GroupState::Stable || !lately {
             return usual;
         }
@@ -134,7 +153,7 @@ impl Group {
     }
 
     /// Lets the member in, or checks that it is in.
-    fn admit(&mut self, step: &mut Step<'_>, request: &ConsumerHeartbeat, id: &Arc<str>) -> Result<(), Failure> {
+    fn admit(&mut self, work: &mut Work<'_>, request: &ConsumerHeartbeat, id: &Arc<str>) -> Result<(), Failure> {
         let joins = request.member_epoch == JOIN;
         if let Some(name) = &request.instance_id {
             match self.instances.get(name).cloned() {
@@ -147,7 +166,7 @@ impl Group {
                         let why = format!("{name} is member {other}, which has not left");
                         return refuse(ErrorCode::UnreleasedInstanceId, why);
                     }
-                    self.replace(step, &other, id);
+                    self.replace(work, &other, id);
                 }
                 Some(other) => {
                     return refuse(ErrorCode::FencedInstanceId, format!("{name} is member {other} now"));
@@ -157,26 +176,8 @@ impl Group {
         match self.members.get(id) {
             None if joins => Ok(()),
             None => refuse(ErrorCode::UnknownMemberId, "no such member"),
-            Some(member) => self.check_epoch(member, request),
+            Some(member) => check_epoch(work, member, request),
         }
-    }
-
-    fn check_epoch(&self, member: &Member, request: &ConsumerHeartbeat) -> Result<(), Failure> {
-        let (current, epoch) = (&member.current, request.member_epoch);
-        let owned = request.owned.as_deref();
-        if current.state == MemberState::Unknown && owned.is_none_or(|owned| !owned.is_empty()) {
-            return refuse(ErrorCode::FencedMemberEpoch, "the member's state is not known here: join again");
-        }
-        if epoch == JOIN || epoch == current.epoch || !self.rules.hold(Rule::OldEpochsAreFenced) {
-            return Ok(());
-        }
-        // The answer that told of the new epoch may be lost.
-        let forgiven = epoch == current.previous_epoch && is_within(owned, &current.assigned);
-        if epoch < current.epoch && forgiven && self.rules.hold(Rule::LostAnswersAreForgiven) {
-            return Ok(());
-        }
-        let why = format!("the member is in epoch {}, not {epoch}: give everything up and join again", current.epoch);
-        refuse(ErrorCode::FencedMemberEpoch, why)
     }
 
     /// What the member reads from now on: what the request leaves out stays.
@@ -203,7 +204,7 @@ impl Group {
     /// Writes down what the member reads, makes the target if it must change, and moves the member one step.
     pub(super) fn advance(
         &mut self,
-        step: &mut Step<'_>,
+        work: &mut Work<'_>,
         id: &Arc<str>,
         subscription: Subscription,
         owned: Option<&[TopicPartitions]>,
@@ -212,20 +213,20 @@ impl Group {
         let key = |known: &Subscription| (known.topics.clone(), known.regex.clone(), known.assignor.clone());
         let reason = known.is_none_or(|known| key(known) != key(&subscription));
         if known != Some(&subscription) {
-            self.write(step, ConsumerKey::Member(id), Some(ConsumerValue::Member(subscription)));
-            self.resolve_new(step);
+            self.write(work, ConsumerKey::Member(id), Some(ConsumerValue::Member(subscription)));
+            self.resolve_new(work);
         }
-        self.refresh(step, reason || self.epoch.epoch == 0);
-        self.reconcile(step, id, owned);
+        self.refresh(work, reason || self.epoch.epoch == 0);
+        self.reconcile(work, id, owned);
     }
 
-    fn reconcile(&mut self, step: &mut Step<'_>, id: &Arc<str>, owned: Option<&[TopicPartitions]>) {
+    fn reconcile(&mut self, work: &mut Work<'_>, id: &Arc<str>, owned: Option<&[TopicPartitions]>) {
         let Some(member) = self.members.get(id) else { return };
         let settled = member.has_reached(self.target_epoch.epoch) && owned.is_none();
         let reads = if settled && self.epoch.epoch == self.target_epoch.epoch {
             None
         } else {
-            Some(self.read_by(id, step.context.image))
+            Some(self.read_by(id, work.context.image))
         };
         let target = self.share(id);
         let way = Way {
@@ -234,74 +235,74 @@ impl Group {
             owned,
             reads: |topic| reads.as_ref().is_none_or(|reads| reads.contains(&topic)),
             free: |topic, partition| self.owners.get(&(topic, partition)).is_none_or(|owner| owner == id),
-            rules: self.rules,
+            rules: work.rules,
         };
         if let Some(current) = way.step(&member.current) {
-            self.write(step, ConsumerKey::Current(id), Some(ConsumerValue::Current(current)));
+            self.write(work, ConsumerKey::Current(id), Some(ConsumerValue::Current(current)));
             if let Some(member) = self.members.get_mut(id) {
                 // What is to be given back has changed, or is given back.
                 member.revoke = None;
             }
         }
-        self.watch_revocation(step, id);
+        self.watch_revocation(work, id);
     }
 
     /// A static member comes back under another id: it takes over what the old one has.
-    pub(super) fn replace(&mut self, step: &mut Step<'_>, old: &Arc<str>, new: &Arc<str>) {
+    pub(super) fn replace(&mut self, work: &mut Work<'_>, old: &Arc<str>, new: &Arc<str>) {
         let Some(member) = self.members.get(old) else { return };
         let subscription = member.subscription.clone();
         let current = Current { epoch: 0, previous_epoch: 0, ..member.current.clone() };
         let share = self.share(old);
-        self.remove(step, old);
-        self.write(step, ConsumerKey::Member(new), Some(ConsumerValue::Member(subscription)));
-        self.write(step, ConsumerKey::Target(new), Some(ConsumerValue::Target(share)));
-        self.write(step, ConsumerKey::Current(new), Some(ConsumerValue::Current(current)));
+        self.remove(work, old);
+        self.write(work, ConsumerKey::Member(new), Some(ConsumerValue::Member(subscription)));
+        self.write(work, ConsumerKey::Target(new), Some(ConsumerValue::Target(share)));
+        self.write(work, ConsumerKey::Current(new), Some(ConsumerValue::Current(current)));
     }
 
     /// Takes a member out, without another epoch.
-    fn remove(&mut self, step: &mut Step<'_>, id: &str) {
-        self.write(step, ConsumerKey::Current(id), None);
-        self.write(step, ConsumerKey::Target(id), None);
-        self.write(step, ConsumerKey::Member(id), None);
+    fn remove(&mut self, work: &mut Work<'_>, id: &str) {
+        self.write(work, ConsumerKey::Current(id), None);
+        self.write(work, ConsumerKey::Target(id), None);
+        self.write(work, ConsumerKey::Member(id), None);
     }
 
     /// Takes members out: what they had is free.
-    pub(super) fn fence(&mut self, step: &mut Step<'_>, ids: &[Arc<str>]) {
+    pub(super) fn fence(&mut self, work: &mut Work<'_>, ids: &[Arc<str>]) {
         let mut any = false;
         for id in ids {
             if self.members.contains_key(id) {
-                self.remove(step, id);
+                self.remove(work, id);
                 any = true;
             }
         }
         if any {
-            self.resolve_new(step);
-            self.refresh(step, true);
+            self.resolve_new(work);
+            self.refresh(work, true);
         }
     }
 
     fn leave_by_heartbeat(
         &mut self,
-        step: &mut Step<'_>,
+        work: &mut Work<'_>,
         request: &ConsumerHeartbeat,
     ) -> Result<ConsumerHeartbeatReply, Failure> {
         let id = self
             .find(&request.member_id, request.instance_id.as_deref())
             .map_err(|code| Failure::new(code, "who leaves is not a member of the group"))?;
         if request.member_epoch == LEAVE {
-            self.fence(step, &[id]);
+            self.fence(work, &[id]);
         } else if let Some(member) = self.members.get(&id) {
             let mut current = member.current.clone();
             current.epoch = AWAY;
             current.revoking = Owned::new();
             let since = current.assigned.values_mut().flat_map(|partitions| partitions.values_mut());
             since.for_each(|since| *since = 0);
-            self.write(step, ConsumerKey::Current(&id), Some(ConsumerValue::Current(current)));
+            self.write(work, ConsumerKey::Current(&id), Some(ConsumerValue::Current(current)));
         }
         Ok(ConsumerHeartbeatReply {
             member_id: request.member_id.clone(),
             member_epoch: request.member_epoch,
-            heartbeat_interval_ms: step.config.consumer_heartbeat_interval_ms,
+            heartbeat_interval_ms: work.config.consumer_heartbeat_interval_ms,
             assignment: None,
         })
     }

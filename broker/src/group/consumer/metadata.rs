@@ -8,12 +8,13 @@ use rafka_model::limits::{GROUP_REGEX_BYTES_MAX, GROUP_REGEX_COMPILED_BYTES_MAX,
 use rafka_model::{TopicId, TopicName};
 use regex::RegexBuilder;
 
+use super::Group;
 use super::assignor::{Assignment, Assignor, Spec, Subscriber};
 use super::timers::{Deadline, later};
-use super::{Group, Step};
 use crate::group::OFFSETS_TOPIC;
 use crate::group::records::consumer::{Epoch, Resolved, Subscription, TargetEpoch};
 use crate::group::records::{ConsumerKey, ConsumerValue};
+use crate::group::work::Work;
 use crate::metadata::{Image, Topic};
 use crate::{ErrorCode, Failure};
 
@@ -97,73 +98,73 @@ impl Group {
     }
 
     /// Topics came, went or grew. `names_changed`: some came or went, so expressions may stand for others now.
-    pub(in crate::group) fn image_changed(&mut self, step: &mut Step<'_>, names_changed: bool) {
+    pub(in crate::group) fn image_changed(&mut self, work: &mut Work<'_>, names_changed: bool) {
         if names_changed {
             let expressions: Vec<String> = self.regexes.keys().cloned().collect();
-            expressions.iter().for_each(|expression| self.resolve(step, expression));
+            expressions.iter().for_each(|expression| self.resolve(work, expression));
         }
         if !self.members.is_empty() {
-            self.refresh(step, false);
+            self.refresh(work, false);
         }
     }
 
     /// Resolves an expression; writes it down if it stands for other topics than before.
-    fn resolve(&mut self, step: &mut Step<'_>, expression: &str) {
-        let image = step.context.image;
+    fn resolve(&mut self, work: &mut Work<'_>, expression: &str) {
+        let image = work.context.image;
         // What cannot be read any more (another program took it) stands for nothing.
         let topics = resolve(expression, image).unwrap_or_default();
         if self.regexes.get(expression).is_none_or(|resolved| resolved.topics != topics) {
             let version = i64::try_from(image.index.0).unwrap_or(i64::MAX);
-            let resolved = Resolved { topics, version, time: step.context.time };
-            self.write(step, ConsumerKey::Regex(expression), Some(ConsumerValue::Regex(resolved)));
+            let resolved = Resolved { topics, version, time: work.context.time };
+            self.write(work, ConsumerKey::Regex(expression), Some(ConsumerValue::Regex(resolved)));
         }
     }
 
     /// Resolves expressions that came into use and forgets those that went out of it.
-    pub(super) fn resolve_new(&mut self, step: &mut Step<'_>) {
+    pub(super) fn resolve_new(&mut self, work: &mut Work<'_>) {
         let unused: Vec<_> =
             self.regexes.keys().filter(|known| !self.expressions.contains_key(*known)).cloned().collect();
-        unused.iter().for_each(|expression| self.write(step, ConsumerKey::Regex(expression), None));
+        unused.iter().for_each(|expression| self.write(work, ConsumerKey::Regex(expression), None));
         let unknown: Vec<_> =
             self.expressions.keys().filter(|used| !self.regexes.contains_key(*used)).cloned().collect();
-        unknown.iter().for_each(|expression| self.resolve(step, expression));
+        unknown.iter().for_each(|expression| self.resolve(work, expression));
     }
 
     /// Begins another epoch if there is `reason`, or if topics have changed; then makes the target if it is its turn.
-    pub(super) fn refresh(&mut self, step: &mut Step<'_>, reason: bool) {
-        let metadata_hash = self.metadata_hash(step.context.image);
+    pub(super) fn refresh(&mut self, work: &mut Work<'_>, reason: bool) {
+        let metadata_hash = self.metadata_hash(work.context.image);
         if reason || metadata_hash != self.epoch.metadata_hash {
             let epoch = Epoch { epoch: self.epoch.epoch + 1, metadata_hash };
-            self.write(step, ConsumerKey::Group, Some(ConsumerValue::Group(epoch)));
-            self.changed = Some(step.context.now);
+            self.write(work, ConsumerKey::Group, Some(ConsumerValue::Group(epoch)));
+            self.changed = Some(work.context.now);
         }
-        self.assign_if_due(step);
+        self.assign_if_due(work);
     }
 
     /// Makes the target of the group's epoch, or has it made once enough time has passed since the last: many members
     /// that join one after another cost one target then, not many.
-    pub(super) fn assign_if_due(&mut self, step: &mut Step<'_>) {
+    pub(super) fn assign_if_due(&mut self, work: &mut Work<'_>) {
         if self.epoch.epoch <= self.target_epoch.epoch || self.members.is_empty() {
             return;
         }
-        let interval = i64::try_from(step.config.consumer_assignment_interval_ms).unwrap_or(i64::MAX);
+        let interval = i64::try_from(work.config.consumer_assignment_interval_ms).unwrap_or(i64::MAX);
         match self.assigned.map(|at| later(at, interval)) {
-            Some(due) if due > step.context.now => self.alarms.set(Deadline::Target, due),
-            _ => self.assign(step),
+            Some(due) if due > work.context.now => self.alarms.set(Deadline::Target, due),
+            _ => self.assign(work),
         }
     }
 
-    fn assign(&mut self, step: &mut Step<'_>) {
-        let next = self.assignor().assign(&self.spec(step.context.image));
+    fn assign(&mut self, work: &mut Work<'_>) {
+        let next = self.assignor().assign(&self.spec(work.context.image));
         for (id, share) in next {
             if self.target.get(&id) != Some(&share) {
-                self.write(step, ConsumerKey::Target(&id), Some(ConsumerValue::Target(share)));
+                self.write(work, ConsumerKey::Target(&id), Some(ConsumerValue::Target(share)));
             }
         }
-        let made = TargetEpoch { epoch: self.epoch.epoch, made: step.context.time };
-        self.write(step, ConsumerKey::TargetEpoch, Some(ConsumerValue::TargetEpoch(made)));
-        self.assigned = Some(step.context.now);
-        self.changed = Some(step.context.now);
+        let made = TargetEpoch { epoch: self.epoch.epoch, made: work.context.time };
+        self.write(work, ConsumerKey::TargetEpoch, Some(ConsumerValue::TargetEpoch(made)));
+        self.assigned = Some(work.context.now);
+        self.changed = Some(work.context.now);
     }
 
     fn spec<'a>(&'a self, image: &Image) -> Spec<'a> {

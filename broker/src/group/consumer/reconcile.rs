@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use rafka_model::{PartitionId, TopicId};
 
 use super::assignor::Assignment;
-use super::rules::{Rule, Rules};
 use crate::group::records::consumer::{Current, MemberState, Owned};
 use crate::group::request::TopicPartitions;
+use crate::group::rules::{Rule, Rules};
 
 /// What a step depends on.
 pub(super) struct Way<'a, Reads, Free> {

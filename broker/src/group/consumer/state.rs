@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use rafka_model::Timestamp;
 
-use super::rules::Rule;
-use super::{Group, Member, Step};
-use crate::group::records::consumer::{Current, Epoch, Owned, Subscription, TargetEpoch};
+use super::{Group, Member};
+use crate::group::records::consumer::{Current, Epoch, Subscription, TargetEpoch};
 use crate::group::records::{ConsumerKey, ConsumerValue};
+use crate::group::work::Work;
 
 impl Group {
     /// Writes a record, or a tombstone, and applies it.
-    pub(super) fn write(&mut self, step: &mut Step<'_>, key: ConsumerKey<'_>, value: Option<ConsumerValue>) {
-        step.records.push(key.record(&self.name, value.as_ref()));
+    pub(super) fn write(&mut self, work: &mut Work<'_>, key: ConsumerKey<'_>, value: Option<ConsumerValue>) {
+        work.output.records.push(key.record(&self.name, value.as_ref()));
         self.apply(key, value);
     }
 
@@ -41,11 +41,6 @@ impl Group {
         }
     }
 
-    /// True if nothing is left of the group, so that it need not be kept.
-    pub(in crate::group) fn is_gone(&self) -> bool {
-        self.members.is_empty() && self.epoch.epoch == 0
-    }
-
     /// The member's id, kept once.
     fn shared(&self, id: &str) -> Arc<str> {
         self.members.get_key_value(id).map_or_else(|| id.into(), |(id, _)| Arc::clone(id))
@@ -64,10 +59,13 @@ impl Group {
     }
 
     fn subscribe(&mut self, id: &str, subscription: Subscription) {
+        let is_known = self.members.contains_key(id);
         let (id, member) = self.member(id);
-        let next = subscription.clone();
+        let (next, size) = (subscription.clone(), bytes(&id, &subscription));
         let last = std::mem::replace(&mut member.subscription, subscription);
-        self.uncount(&last, &id);
+        if is_known {
+            self.uncount(&last, &id);
+        }
         if let Some(name) = next.instance_id {
             self.instances.insert(name, id);
         }
@@ -78,6 +76,7 @@ impl Group {
             *self.expressions.entry(expression).or_default() += 1;
         }
         self.classic += usize::from(next.classic.is_some());
+        self.bytes += size;
     }
 
     fn uncount(&mut self, last: &Subscription, id: &Arc<str>) {
@@ -87,6 +86,7 @@ impl Group {
         last.topics.iter().for_each(|topic| lower(&mut self.topics, topic));
         last.regex.iter().for_each(|expression| lower(&mut self.expressions, expression));
         self.classic -= usize::from(last.classic.is_some());
+        self.bytes -= bytes(id, last);
     }
 
     fn forget(&mut self, id: &str) {
@@ -96,10 +96,7 @@ impl Group {
         self.release(&id, &member.current);
     }
 
-    fn set_current(&mut self, id: &str, mut current: Current) {
-        if !self.rules.hold(Rule::RevocationsSurvive) {
-            current.revoking = Owned::new();
-        }
+    fn set_current(&mut self, id: &str, current: Current) {
         let target_epoch = self.target_epoch.epoch;
         let (id, member) = self.member(id);
         let had_reached = member.has_reached(target_epoch);
@@ -130,6 +127,17 @@ impl Group {
         self.target_epoch = epoch;
         self.settled = self.members.values().filter(|member| member.has_reached(epoch.epoch)).count();
     }
+}
+
+/// What a member weighs.
+pub(super) fn bytes(id: &str, subscription: &Subscription) -> usize {
+    let topics = subscription.topics.iter().map(|topic| topic.len() + 32).sum::<usize>();
+    let protocols = subscription.classic.iter().flat_map(|classic| &classic.protocols);
+    let protocols = protocols.map(|one| one.name.len() + one.metadata.len()).sum::<usize>();
+    let texts = [&subscription.instance_id, &subscription.rack_id, &subscription.regex];
+    let texts = texts.into_iter().flatten().map(String::len).sum::<usize>();
+    let caller = subscription.caller.client_id.len() + subscription.caller.client_host.len();
+    id.len() + topics + protocols + texts + caller + 256
 }
 
 fn lower(counts: &mut BTreeMap<String, usize>, of: &str) {
