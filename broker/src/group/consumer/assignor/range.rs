@@ -1,5 +1,6 @@
 //! A range of each topic. Members stand in one order for all topics, so topics of as many partitions that the same
-//! members read are cut alike: the partitions of one number have one owner.
+//! members read are cut alike: the partitions of one number have one owner. As with Kafka's, history plays no part, save
+//! that static members stand first and under their names: one that comes back gets the same.
 
 use rafka_model::PartitionId;
 
@@ -25,18 +26,15 @@ pub(super) fn assign(spec: &Spec<'_>) -> Vec<Assignment> {
     shares
 }
 
-/// The members' order: who has ranges keeps its place among the others, new members stand behind; so ranges move little.
+/// The place of each member in their order.
 fn places(spec: &Spec<'_>) -> Vec<usize> {
-    let mut order: Vec<_> = (0..spec.members.len())
-        .map(|i| {
-            let member = &spec.members[i];
-            let first = spec.kept(i).map(|(_, partition)| partition).min();
-            (first.map_or(u32::MAX, |partition| partition.0), member.instance.unwrap_or(member.id), i)
-        })
-        .collect();
-    order.sort();
+    let mut order: Vec<usize> = (0..spec.members.len()).collect();
+    order.sort_by_key(|i| {
+        let member = &spec.members[*i];
+        (member.instance.is_none(), member.instance.unwrap_or(member.id), *i)
+    });
     let mut places = vec![0; order.len()];
-    for (place, (_, _, i)) in order.into_iter().enumerate() {
+    for (place, i) in order.into_iter().enumerate() {
         places[i] = place;
     }
     places
