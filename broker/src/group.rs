@@ -13,6 +13,8 @@ pub mod records;
 pub mod request;
 mod rules;
 mod subscription;
+#[cfg(test)]
+mod testing;
 mod timers;
 mod topics;
 mod work;

@@ -5,6 +5,8 @@
 pub(super) mod consumer;
 pub(super) mod group;
 pub(super) mod offset;
+#[cfg(test)]
+mod tests;
 pub(super) mod wire;
 
 pub(super) use consumer::{ConsumerKey, ConsumerValue};
