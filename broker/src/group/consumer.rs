@@ -14,6 +14,8 @@ mod protocol;
 mod reconcile;
 mod state;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 mod timers;
 

@@ -180,6 +180,7 @@ fn two_hundred_members_that_join_at_once_settle_in_two_seconds() {
     let took = settle(&mut desk, &mut clients.iter_mut().collect::<Vec<_>>());
     assert!(took < 2_000, "{took} ms");
     assert!(clients.iter().all(|client| client.owned.len() == 2));
+    desk.pass(3_000);
     let later = clients[0].beat(&mut desk).expect("lives");
     assert_eq!(later.heartbeat_interval_ms, 5_000, "a group that rests is left in peace");
     let gone = clients.pop().expect("there");
