@@ -12,9 +12,9 @@ mod heartbeat;
 mod metadata;
 mod protocol;
 mod reconcile;
-mod state;
 #[cfg(test)]
 mod simulation;
+mod state;
 #[cfg(test)]
 mod tests;
 mod timers;

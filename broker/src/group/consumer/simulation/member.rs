@@ -9,7 +9,8 @@ use super::world::{Partition, World, listed};
 use crate::ErrorCode;
 use crate::group::consumer::protocol::{Named, read_assignment, read_subscription, write_assignment};
 use crate::group::request::{
-    ConsumerHeartbeat, GroupReply, GroupRequest, Heartbeat, Join, JoinReply, Joined, Leave, Leaving, Sync, TopicPartitions,
+    ConsumerHeartbeat, GroupReply, GroupRequest, Heartbeat, Join, JoinReply, Joined, Leave, Leaving, Sync,
+    TopicPartitions,
 };
 use crate::group::testing::{Reply, join_as, subscription};
 use rafka_model::PartitionId;
@@ -298,10 +299,12 @@ impl Member {
 
 /// Shares of a classic generation, for its leader.
 fn plan(world: &World, joined: &Joined) -> Vec<(String, Bytes)> {
-    let mut plan: Vec<(String, Named)> = joined.members.iter().map(|one| (one.member_id.clone(), Named::new())).collect();
+    let mut plan: Vec<(String, Named)> =
+        joined.members.iter().map(|one| (one.member_id.clone(), Named::new())).collect();
     for (topic, partition) in world.all() {
         let name = NAMES[usize::from(topic - 1)];
-        let reads = |metadata: &[u8]| read_subscription(metadata).is_ok_and(|read| read.topics.iter().any(|one| one == name));
+        let reads =
+            |metadata: &[u8]| read_subscription(metadata).is_ok_and(|read| read.topics.iter().any(|one| one == name));
         let readers: Vec<_> = (0..plan.len()).filter(|i| reads(&joined.members[*i].metadata)).collect();
         if !readers.is_empty() {
             let owner = readers[partition as usize % readers.len()];

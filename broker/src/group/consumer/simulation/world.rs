@@ -172,13 +172,16 @@ impl World {
             unique: u128::from(self.next),
         };
         let output = step(&mut self.coordinator, &context);
+        let is_news = !output.records.is_empty();
         self.log.extend(output.records);
         self.ends.insert(self.log.len());
         for (token, reply) in output.replies {
             self.note(token, &reply);
             self.held.push_back((self.log.len(), token, reply));
         }
-        self.look();
+        if is_news {
+            self.look();
+        }
         self.release()
     }
 
@@ -312,7 +315,9 @@ impl World {
         let epoch = 1 + self.random.below(member.member_epoch.max(1) as u64 + 2) as i32;
         let known = self.epochs.get(&member.member_id).is_some_and(|epochs| epochs.contains(&epoch));
         let request = match self.gone.last() {
-            Some((id, epoch)) if self.random.one_in(2) && group.members.iter().all(|member| member.member_id != *id) => {
+            Some((id, epoch))
+                if self.random.one_in(2) && group.members.iter().all(|member| member.member_id != *id) =>
+            {
                 let one = commit("g", "orders", 0, 1);
                 GroupRequest::Commit(Commit { generation: (*epoch).max(0), member_id: id.clone(), ..one })
             }
