@@ -1,9 +1,29 @@
 //! Group coordination: membership, assignment and committed offsets of consumer groups.
 //!
-//! The leader of partition `hash(group id) % n` of the internal topic [`OFFSETS_TOPIC`] coordinates the group.
+//! The leader of partition `hash(group id) % n` of the internal topic [`OFFSETS_TOPIC`] coordinates the group: it
+//! drives a [`Coordinator`], which decides without I/O.
 
+mod classic;
+pub mod config;
+mod consumer;
+pub mod coordinator;
+mod entry;
+mod offsets;
+pub mod records;
 pub mod request;
+mod rules;
+#[cfg(test)]
+mod simulation;
+mod subscription;
+#[cfg(test)]
+mod testing;
+mod timers;
+mod topics;
+mod work;
 
+pub use config::{Config, MigrationPolicy};
+pub use coordinator::{Context, Coordinator, GroupRecord, Output, Stats, Token};
+pub use records::RecordError;
 pub use request::{GroupReply, GroupRequest};
 
 /// The internal topic that holds committed offsets and group metadata, compacted, in Kafka's record formats.

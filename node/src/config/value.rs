@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use rafka_broker::group::config::MigrationPolicy;
 use rafka_broker::metadata::Role;
 use rafka_model::ClusterId;
 use rafka_protocols::address::{AdvertisedAddress, BootstrapAddress, ListenAddress, listen_socket};
@@ -61,12 +62,24 @@ macro_rules! parsed {
     };
 }
 
-parsed!(u32, u64, usize, bool, String, ClusterId, AdvertisedAddress, BootstrapAddress, ListenAddress);
+parsed!(i32, u16, u32, u64, usize, bool, String, ClusterId, AdvertisedAddress, BootstrapAddress, ListenAddress);
 parsed!(Door, KafkaAdvertise, KafkaListen, LogFormat, LogLevel, OpsListen, Secret);
 
 impl FromText for PathBuf {
     fn from_text(text: &str) -> Result<Self, String> {
         Ok(text.into())
+    }
+}
+
+impl FromText for MigrationPolicy {
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "bidirectional" => Ok(Self::Bidirectional),
+            "upgrade" => Ok(Self::Upgrade),
+            "downgrade" => Ok(Self::Downgrade),
+            "disabled" => Ok(Self::Disabled),
+            _ => Err(format!("no migration policy {text:?}")),
+        }
     }
 }
 
