@@ -145,7 +145,7 @@ pub const GROUPS_BYTES_MAX: usize = 256 * MIB;
 pub const GROUPS_MAX: usize = 100_000;
 /// Committed offsets in one partition of the offsets topic.
 pub const GROUPS_OFFSETS_MAX: usize = 4_000_000;
-/// Offsets that one request stores or forgets.
+/// Offsets that one request stores, reads or forgets.
 pub const GROUP_COMMIT_OFFSETS_MAX: usize = 100_000;
 /// Members named by one LeaveGroup.
 pub const GROUP_LEAVING_MAX: usize = 20_000;
@@ -203,11 +203,11 @@ pub const CERTIFICATE_BYTES_MAX: usize = 4 * KIB;
 /// Partitions named by one produce or fetch.
 pub const REQUEST_PARTITIONS_MAX: usize = 10_000;
 /// A request to a group's coordinator.
-pub const GROUP_BYTES_MAX: usize = 16 * MIB;
+pub const GROUP_REQUEST_BYTES_MAX: usize = 16 * MIB;
 /// The answer: a description of all members, or all offsets of a group.
 pub const GROUP_REPLY_BYTES_MAX: usize = 64 * MIB;
 /// A text in either: Kafka's strings are no longer.
-pub const GROUP_TEXT_BYTES_MAX: usize = i16::MAX as usize;
+pub const GROUP_STRING_BYTES_MAX: usize = i16::MAX as usize;
 /// Topics, partitions, members and protocols in one such request …
 pub const GROUP_REQUEST_ITEMS_MAX: usize = 20_000;
 /// … and in one answer.
@@ -250,8 +250,6 @@ pub const KAFKA_AUTO_CREATE_MS_MAX: u64 = 3_000;
 pub const KAFKA_AUTO_CREATE_TOPICS_MAX: usize = 100;
 /// Changes of one Kafka request that wait for the controller at once.
 pub const KAFKA_CHANGES_MAX: usize = 64;
-/// Partitions whose offsets one Kafka request commits, reads or forgets.
-pub const KAFKA_OFFSETS_MAX: usize = 100_000;
 /// Partitions in one page of DescribeTopicPartitions (Kafka's `max.request.partition.size.limit`).
 pub const KAFKA_PAGE_PARTITIONS_MAX: usize = 2000;
 
@@ -453,7 +451,7 @@ const _: () = {
     assert!(RESOLVE_SUBJECTS_MAX * DHT_RECORD_BYTES_MAX * 3 / 2 < CONTROL_HEADER_BYTES_MAX);
     assert!(REQUEST_PARTITIONS_MAX * 64 < REQUEST_HEADER_BYTES_MAX);
     assert!(FRAME_BODY_BYTES_MAX < NODE_REQUEST_BYTES_MAX);
-    assert!(GROUP_BYTES_MAX <= FRAME_BODY_BYTES_MAX && GROUP_REPLY_BYTES_MAX <= FRAME_BODY_BYTES_MAX);
+    assert!(GROUP_REQUEST_BYTES_MAX <= FRAME_BODY_BYTES_MAX && GROUP_REPLY_BYTES_MAX <= FRAME_BODY_BYTES_MAX);
     assert!(FRAME_BODY_BYTES_MAX + FRAME_HEADER_BYTES_MAX < STRANGER_REQUEST_BYTES_MAX);
     assert!(OPS_REQUEST_MS_MAX < OPS_IDLE_MS_MAX, "an answer comes before its connection is closed");
     assert!(ENTRY_BYTES_MAX <= METADATA_RECENT_BYTES_MAX && ENTRY_BYTES_MAX <= METADATA_CACHE_BYTES);
