@@ -32,7 +32,7 @@ pub(super) async fn load(inner: &Arc<Inner>, at: TopicPartition, epoch: LeaderEp
     };
     let began = Instant::now();
     let extent = inner.partitions.extent(at, epoch)?;
-    let machine = Coordinator::new(inner.config.coordinator.clone());
+    let machine = Coordinator::new(inner.config.coordinator);
     let mut replay = Replay { machine, position: extent.start, records: 0, bytes: 0, damaged: 0 };
     loop {
         let owned = inner.clone();

@@ -53,7 +53,7 @@ pub(super) enum Phase {
 
 /// What is asked of a coordinator.
 pub(super) enum Work {
-    Ask(GroupRequest, Owed),
+    Ask(Box<GroupRequest>, Owed),
     List(oneshot::Sender<Vec<Listed>>),
 }
 
@@ -84,7 +84,7 @@ impl Shard {
         }
         let began = matches!(request, GroupRequest::Commit(_)).then(Instant::now);
         let (reply, answer) = oneshot::channel();
-        self.queue.send(Work::Ask(request, Owed { reply, began })).await.ok()?;
+        self.queue.send(Work::Ask(Box::new(request), Owed { reply, began })).await.ok()?;
         answer.await.ok()
     }
 
@@ -232,7 +232,7 @@ impl<'a> Driver<'a> {
                     self.next_token += 1;
                     self.waiting.insert(token, owed);
                     let Output { records: more, replies } =
-                        machine.handle(&context(self.inner, image)?, token, request);
+                        machine.handle(&context(self.inner, image)?, token, *request);
                     bytes += more.iter().map(size).sum::<usize>();
                     records.extend(more);
                     told.extend(replies.into_iter().filter_map(|reply| settle(&mut self.waiting, reply)));

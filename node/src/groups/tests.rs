@@ -71,8 +71,14 @@ fn cluster() -> ImageStore {
             controller.heartbeat(node, epoch, MetadataIndex(epoch.0), now).expect("registered");
         }
     }
-    controller.take_entries().into_iter().for_each(|entry| drop(images.apply(entry).expect("follows")));
+    apply(&images, &mut controller);
     images
+}
+
+fn apply(images: &ImageStore, controller: &mut Controller) {
+    for entry in controller.take_entries() {
+        images.apply(entry).expect("follows");
+    }
 }
 
 fn decide(images: &ImageStore, request: Admin) -> Result<AdminReply, Failure> {
@@ -80,7 +86,7 @@ fn decide(images: &ImageStore, request: Admin) -> Result<AdminReply, Failure> {
     let mut controller = Controller::new((*images.current()).clone(), controller::Config::default(), now);
     let seed = [u8::try_from(images.index().0).expect("few changes"); 32];
     let answer = controller.evaluate(Command::Admin { request, seed }, now).answer;
-    controller.take_entries().into_iter().for_each(|entry| drop(images.apply(entry).expect("follows")));
+    apply(images, &mut controller);
     match answer {
         Answer::Admin(reply) => Ok(reply),
         other => panic!("{other:?}"),

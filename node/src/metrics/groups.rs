@@ -12,10 +12,10 @@ use rafka_model::limits::METRIC_GROUP_OFFSETS_MAX;
 
 use crate::groups::{GroupOffset, Groups, Sample};
 
-/// Name, help, value.
-type Row<V> = (&'static str, &'static str, V);
+/// Name, help, value; without one there is no series.
+type Row<T, V> = (&'static str, &'static str, fn(&T) -> V);
 
-const GAUGES: &[Row<fn(&Sample) -> u64>] = &[
+const GAUGES: &[Row<Sample, u64>] = &[
     ("rafka_group_coordinators", "Partitions of the offsets topic whose groups this node coordinates", |s| s.ready),
     ("rafka_group_coordinators_loading", "Coordinators that read their log, or cannot", |s| s.not_ready),
     ("rafka_group_members", "Members of the groups coordinated here", |s| s.members),
@@ -29,14 +29,14 @@ const GAUGES: &[Row<fn(&Sample) -> u64>] = &[
 ];
 
 /// The library adds `_total` to the names.
-const COUNTERS: &[Row<fn(&Sample) -> u64>] = &[
+const COUNTERS: &[Row<Sample, u64>] = &[
     ("rafka_group_rebalances", "Generations begun by the coordinators of this node", |s| s.rebalances),
     ("rafka_group_loads", "Logs that coordinators have read", |s| s.loads),
     ("rafka_group_records_damaged", "Records of the offsets topic that are not understood", |s| s.damaged),
     ("rafka_group_coordinators_failed", "Coordinators that failed and began again", |s| s.lost),
 ];
 
-const OFFSETS: &[Row<fn(&GroupOffset) -> Option<u64>>] = &[
+const OFFSETS: &[Row<GroupOffset, Option<u64>>] = &[
     ("kafka_consumergroup_current_offset", "Offset that a group has committed", |o| u64::try_from(o.offset).ok()),
     ("kafka_consumergroup_lag", "Records behind a committed offset, of partitions that this node leads", |o| o.lag),
 ];
