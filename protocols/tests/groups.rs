@@ -11,7 +11,9 @@ use rafka_broker::group::request::{
     OffsetToCommit, OffsetsAsked, Protocol as Assigning, Sync, SyncReply, TopicPartitions,
 };
 use rafka_broker::{ErrorCode, Failure};
-use rafka_model::limits::{GROUP_REPLY_ITEMS_MAX, GROUP_REQUEST_ITEMS_MAX, GROUP_TEXT_BYTES_MAX, TOPIC_PARTITIONS_MAX};
+use rafka_model::limits::{
+    GROUP_REPLY_ITEMS_MAX, GROUP_REQUEST_ITEMS_MAX, GROUP_STRING_BYTES_MAX, TOPIC_PARTITIONS_MAX,
+};
 use rafka_model::{NodeId, PartitionId, TopicId};
 use rafka_protocols::group::{Reply, Request, decode_reply, decode_request, encode_reply, encode_request};
 use rafka_protocols::{DecodeError, Frame, Protocol, wire};
@@ -368,7 +370,7 @@ fn counts_over_the_limits_are_refused_at_every_depth() {
 
 #[test]
 fn texts_over_the_limits_are_refused() {
-    let group = "g".repeat(GROUP_TEXT_BYTES_MAX + 1);
+    let group = "g".repeat(GROUP_STRING_BYTES_MAX + 1);
     let error = decode_request(&encode_request(&Request::Coordinator { group })).expect_err("too long");
     assert!(matches!(error, DecodeError::TooLong { what: "group", .. }), "{error}");
 }
