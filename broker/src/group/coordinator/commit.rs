@@ -39,6 +39,10 @@ impl Coordinator {
                 results.push(Err(ErrorCode::OffsetMetadataTooLarge));
                 continue;
             }
+            if let Some(code) = self.groups.get(&*commit.group).and_then(|entry| entry.refuses(context, commit, one)) {
+                results.push(Err(code));
+                continue;
+            }
             let stored = Stored {
                 offset: one.offset,
                 leader_epoch: one.leader_epoch,
@@ -90,10 +94,9 @@ impl Coordinator {
 
     pub(super) fn store(&mut self, group: &str, topic: &str, partition: PartitionId, stored: Stored) {
         let group = self.make(group);
-        let topic = self.topics.note(topic, &group);
-        if let Some(entry) = self.groups.get_mut(&group) {
-            self.offsets += usize::from(entry.offsets.store(&topic, partition, stored));
-        }
+        let Some(entry) = self.groups.get_mut(&group) else { return };
+        let is_new = entry.offsets.store(topic, partition, stored, || self.topics.note(topic, &group));
+        self.offsets += usize::from(is_new);
     }
 
     /// Forgets an offset; false if there was none.
