@@ -107,6 +107,11 @@ impl Membership {
         (&self.member_id, self.epoch)
     }
 
+    /// The coordinator may take it in at any moment.
+    pub(crate) fn is_joining(&self) -> bool {
+        self.in_flight && self.epoch == JOINS
+    }
+
     /// Whether the partition is still the member's by this grant.
     pub(crate) fn holds(&self, at: &At, grant: u64) -> bool {
         self.owned.get(at) == Some(&grant)
