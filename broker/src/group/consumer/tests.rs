@@ -636,7 +636,7 @@ fn groups_keep_their_kind_where_migration_is_off_or_cannot_be() {
     let asked = desk.ask(GroupRequest::Join(Join { protocol_type: "connect".to_owned(), ..join_as("c") }));
     desk.pass(0);
     let joined = desk.joined(asked);
-    desk.sync_all(&[joined.clone()], &["a"]);
+    desk.sync_all(std::slice::from_ref(&joined), &["a"]);
     assert_eq!(new.beat(&mut desk).err(), Some(ErrorCode::GroupIdNotFound), "these are no consumers");
     assert_eq!(desk.beat(&joined), Ok(()));
     desk.leave(&[(&joined.member_id, None)]).expect("a member");
