@@ -12,6 +12,7 @@ pub mod fetch;
 pub mod frame;
 pub mod gossip;
 pub mod hello;
+pub mod lane;
 pub mod produce;
 mod proto;
 pub mod protocol;
