@@ -12,6 +12,7 @@ pub mod controller;
 pub mod datadir;
 pub mod image;
 pub mod kafka;
+pub mod lanes;
 pub mod logging;
 mod memory;
 pub mod mesh;

@@ -23,7 +23,7 @@ pub use counters::Counters;
 pub(crate) use handle::Answerer;
 pub use machine::{Machine, Outcome, Violation};
 pub use pool::Lanes;
-pub use swarm::{Serve, Setup, StartError, Started, start};
+pub use swarm::{Serve, Setup, StartError, Started, start, with_port};
 
 use libp2p::StreamProtocol;
 use rafka_model::ClusterId;

@@ -26,6 +26,7 @@ use crate::controller::{ClusterKey, Driver};
 use crate::datadir::{DataDir, LastEnd};
 use crate::image::{ImageFile, ImageStore};
 use crate::kafka;
+use crate::lanes;
 use crate::logging::LevelHandle;
 use crate::memory;
 use crate::mesh::identity::Identity;
@@ -73,13 +74,18 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
         door: door(&config, &place.images.current()),
         clock: clock.clone(),
     };
-    let Started { mesh, inbound, gossip, connected, counters, task: swarm_task } =
+    let Started { mesh, inbound, gossip, connected, counters, shared, task: swarm_task } =
         mesh::start(swarm, SwarmRecorder::new(&metrics)).await?;
     metrics.exchanges(counters);
     tasks.spawn("swarm", &stop.ops, async move { drop(AbortOnDropHandle::new(swarm_task).await) });
 
+    let lanes = lanes::start(&config.mesh, place.cluster, mesh.local(), shared).await?;
+    let (listening_lanes, lanes_task) = (lanes.listening, lanes.task);
+    metrics.lanes(lanes.lanes.counters());
+    tasks.spawn("lanes", &stop.ops, async move { drop(AbortOnDropHandle::new(lanes_task).await) });
+
     let told = kafka.iter().map(|bound| bound.registered(&config.kafka)).collect();
-    let registration = Registration { kafka: told, ..registration(&config, &data, &mesh) };
+    let registration = Registration { kafka: told, ..registration(&config, &data, &mesh, &listening_lanes) };
     let (raft, controller) = match &place.key {
         None => (None, None),
         Some(key) => {
@@ -99,6 +105,7 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
         public_key: place.public_key,
         images: place.images.clone(),
         mesh,
+        lanes: lanes.lanes,
         controller,
         session: Duration::from_millis(config.cluster.session_ms),
         clock,
@@ -159,7 +166,21 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
     tasks.spawn("registrar", &stop.membership, async move { drop(refuse.send(Some(registrar.run().await))) });
 
     health.started();
-    Ok(Server { config, data, cluster, partitions, raft, health, ops, kafka: listening, tasks, stop, refused, began })
+    Ok(Server {
+        config,
+        data,
+        cluster,
+        partitions,
+        raft,
+        health,
+        ops,
+        kafka: listening,
+        lanes: listening_lanes,
+        tasks,
+        stop,
+        refused,
+        began,
+    })
 }
 
 /// Which cluster, and what is known of it: from the data directory, from a peer, or made anew.
@@ -231,13 +252,15 @@ fn door(config: &Config, image: &Image) -> OpenDoor {
     }
 }
 
-fn registration(config: &Config, data: &DataDir, mesh: &mesh::Mesh) -> Registration {
+fn registration(config: &Config, data: &DataDir, mesh: &mesh::Mesh, lanes: &[Multiaddr]) -> Registration {
+    let addresses = advertised(config, mesh.listening());
     Registration {
         peer_id: mesh.local().to_string(),
         directory: data.directory_id(),
         boot: data.boot_id(),
         incarnation: data.incarnation(),
-        addresses: advertised(config, mesh.listening()),
+        lanes: lanes::advertised(&config.mesh, &addresses, lanes),
+        addresses,
         kafka: std::collections::BTreeMap::new(),
         ops: None,
         rack: config.node.rack.as_ref().map(|rack| rack.as_str().to_owned()),

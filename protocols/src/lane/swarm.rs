@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, connection_limits, memory_connection_limits};
 use rafka_model::ClusterId;
@@ -35,6 +36,8 @@ pub struct Setup {
     pub cluster: ClusterId,
     /// Where peers find it; nowhere, if it only opens lanes.
     pub listen: Vec<Multiaddr>,
+    /// Take any free port where the one that was named is taken.
+    pub any_port: bool,
     /// Who may bring lanes in.
     pub gate: Arc<dyn Gate>,
     /// What becomes of requests; without it they are declined.
@@ -98,13 +101,26 @@ pub async fn start(setup: Setup) -> Result<Started, StartError> {
     let mut swarm = Swarm::new(setup.connections, composed, setup.local, swarm_config(IDLE));
     let mut listening = Vec::new();
     for address in setup.listen {
-        listening.push(listen(&mut swarm, address).await?);
+        let bound = match listen(&mut swarm, address.clone()).await {
+            Err(error) if setup.any_port => {
+                warn!(%error, "taking any free port for lanes");
+                listen(&mut swarm, with_port(&address, 0)).await?
+            }
+            bound => bound?,
+        };
+        listening.push(bound);
     }
     let counters = Arc::new(Counters { exchanges: setup.exchanges, ..Counters::default() });
     let slots = Arc::new(Slots::new(counters));
     let (opens, opened) = mpsc::channel(SWARM_COMMANDS_MAX);
     let task = Task { swarm, slots: slots.clone(), serve: setup.serve.map(Arc::new), opens: opened };
     Ok(Started { lanes: Lanes { slots, opens }, listening, task: tokio::spawn(task.run()) })
+}
+
+/// `address` with another TCP port.
+#[must_use]
+pub fn with_port(address: &Multiaddr, port: u16) -> Multiaddr {
+    address.iter().map(|part| if let Protocol::Tcp(_) = part { Protocol::Tcp(port) } else { part }).collect()
 }
 
 async fn listen(swarm: &mut Swarm<Composed>, address: Multiaddr) -> Result<Multiaddr, StartError> {
