@@ -423,3 +423,6 @@ impl Credit {
 fn weight(bytes: usize) -> u64 {
     bytes as u64 + LANE_REQUEST_BYTES
 }
+
+#[cfg(test)]
+mod tests;

@@ -207,3 +207,6 @@ fn caps(protocol: Protocol, is_reply: bool) -> Caps {
 fn length(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("frames are checked against caps far below 4 GiB")
 }
+
+#[cfg(test)]
+mod tests;
