@@ -219,7 +219,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         self.counters.bytes_received.add(bytes as u64);
         let mut frames = 0;
         loop {
-            match self.reader.next().map_err(|error| End::Violated(error.into()))? {
+            match self.reader.step().map_err(|error| End::Violated(error.into()))? {
                 Step::More => break,
                 Step::Begins(head) => self.begins(now, &head)?,
                 Step::Message(message) => {
