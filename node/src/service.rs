@@ -85,6 +85,11 @@ impl Service {
             Protocol::Admin => admin::serve(self, standing, &frame).await,
             Protocol::Produce => produce::serve(&self.partitions, frame).await,
             Protocol::Fetch => fetch::serve(&self.partitions, frame).await,
+            Protocol::Group => {
+                let code = ErrorCode::CoordinatorNotAvailable;
+                let failure = Failure::new(code, "consumer groups are not available");
+                (rafka_protocols::group::encode_reply(&Err(failure)), Some(code))
+            }
         };
         self.metrics.request(protocol, outcome, began.elapsed());
         respond.respond(Ok(reply));
