@@ -11,6 +11,7 @@ pub mod consensus;
 pub mod controller;
 pub mod datadir;
 mod gateway;
+pub mod groups;
 pub mod image;
 pub mod kafka;
 pub mod logging;

@@ -3,8 +3,8 @@
 use libp2p::StreamProtocol;
 use rafka_model::ClusterId;
 use rafka_model::limits::{
-    CONTROL_HEADER_BYTES_MAX, FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES_MAX, GROUP_BYTES_MAX, GROUP_REPLY_BYTES_MAX,
-    HELLO_HEADER_BYTES_MAX, REQUEST_HEADER_BYTES_MAX,
+    CONTROL_HEADER_BYTES_MAX, FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES_MAX, GROUP_REPLY_BYTES_MAX,
+    GROUP_REQUEST_BYTES_MAX, HELLO_HEADER_BYTES_MAX, REQUEST_HEADER_BYTES_MAX,
 };
 
 use crate::frame::Caps;
@@ -79,7 +79,7 @@ impl Protocol {
             }
             Self::Produce => Caps { header: REQUEST_HEADER_BYTES_MAX, body: FRAME_BODY_BYTES_MAX },
             Self::Fetch => Caps { header: REQUEST_HEADER_BYTES_MAX, body: 0 },
-            Self::Group => Caps { header: 0, body: GROUP_BYTES_MAX },
+            Self::Group => Caps { header: HELLO_HEADER_BYTES_MAX, body: GROUP_REQUEST_BYTES_MAX },
         }
     }
 

@@ -81,7 +81,7 @@ pub(super) fn batch(base: i64, value: &str) -> Bytes {
 pub(super) fn records(value: &str, sequence: Option<i32>) -> Bytes {
     let mut builder = BatchBuilder::new(Compression::None);
     if let Some(sequence) = sequence {
-        builder.producer(ProducerId(7), 0, sequence);
+        builder = builder.idempotent(ProducerId(7), 0, sequence);
     }
     builder.push(Timestamp(1_000), None, Some(value.as_bytes()), &[]);
     builder.build().bytes().clone()

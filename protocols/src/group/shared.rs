@@ -3,17 +3,17 @@
 use rafka_broker::ErrorCode;
 use rafka_broker::group::request::{Caller, TopicPartitions};
 use rafka_model::PartitionId;
-use rafka_model::limits::GROUP_TEXT_BYTES_MAX;
+use rafka_model::limits::GROUP_STRING_BYTES_MAX;
 
 use crate::proto;
 use crate::wire::{DecodeError, optional_text, text, topic_id, topic_id_to_wire};
 
 pub(super) fn string(what: &'static str, found: String) -> Result<String, DecodeError> {
-    text(what, found, GROUP_TEXT_BYTES_MAX)
+    text(what, found, GROUP_STRING_BYTES_MAX)
 }
 
 pub(super) fn optional_string(what: &'static str, found: Option<String>) -> Result<Option<String>, DecodeError> {
-    optional_text(what, found, GROUP_TEXT_BYTES_MAX)
+    optional_text(what, found, GROUP_STRING_BYTES_MAX)
 }
 
 pub(super) fn caller_to_wire(caller: &Caller) -> proto::GroupCaller {
