@@ -214,7 +214,7 @@ impl Leaders {
                 records.extend_from_slice(batch.bytes());
             }
         }
-        let records = records.freeze();
+        let records = records.freeze().into();
         Ok(Fetched { high_watermark: end, last_stable_offset: end, log_start: Offset(0), records })
     }
 
