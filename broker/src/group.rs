@@ -11,7 +11,11 @@ mod offsets;
 pub mod records;
 pub mod request;
 mod rules;
+#[cfg(test)]
+mod simulation;
 mod subscription;
+#[cfg(test)]
+mod testing;
 mod timers;
 mod topics;
 mod work;

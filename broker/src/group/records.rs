@@ -4,6 +4,8 @@
 
 pub(super) mod group;
 pub(super) mod offset;
+#[cfg(test)]
+mod tests;
 pub(super) mod wire;
 
 pub(super) use offset::OffsetKey;
