@@ -39,6 +39,7 @@ pub(super) fn image(leaders: &[u64]) -> Image {
             boot: BootId([0; 16]),
             incarnation: [0; 16],
             addresses: Vec::new(),
+            lanes: Vec::new(),
             kafka: BTreeMap::new(),
             ops: None,
             rack: None,

@@ -327,6 +327,7 @@ fn node(id: NodeId) -> Node {
         epoch: BrokerEpoch(1),
         boot: BootId([0; 16]),
         addresses: vec![format!("/ip4/10.0.0.{id}/tcp/7300")],
+        lanes: Vec::new(),
         kafka: BTreeMap::new(),
         ops: None,
         rack: None,
