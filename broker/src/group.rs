@@ -5,6 +5,7 @@
 
 mod classic;
 pub mod config;
+mod consumer;
 pub mod coordinator;
 mod entry;
 mod offsets;
@@ -20,7 +21,7 @@ mod timers;
 mod topics;
 mod work;
 
-pub use config::Config;
+pub use config::{Config, MigrationPolicy};
 pub use coordinator::{Context, Coordinator, GroupRecord, Output, Stats, Token};
 pub use records::RecordError;
 pub use request::{GroupReply, GroupRequest};
