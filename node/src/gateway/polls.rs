@@ -130,7 +130,8 @@ impl<R: Reach> Inner<R> {
         self.metrics.took(Api::Fetch, began.elapsed());
         let answer = match answer {
             Ok(Told::Fetched(replies)) => {
-                let sizes = replies.iter().map(|reply| reply.result.as_ref().map_or(0, |fetched| fetched.records.len()));
+                let sizes =
+                    replies.iter().map(|reply| reply.result.as_ref().map_or(0, |fetched| fetched.records.len()));
                 let bytes = sizes.sum();
                 for (reply, epoch) in replies.iter().zip(epochs) {
                     if let (Ok(fetched), Some(epoch)) = (&reply.result, epoch) {

@@ -9,10 +9,10 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use rafka_broker::request::{Fetch, FetchPartition, Fetched, PartitionReply};
 use rafka_broker::{ErrorCode, Failure};
-use rafka_model::{Chunks, NodeId};
 use rafka_model::limits::{
     GATEWAY_ATTEMPTS_MAX, GATEWAY_GRACE_MS, GATEWAY_TRAVEL_MS, LONG_POLL_MS_MAX, READ_BYTES_MAX,
 };
+use rafka_model::{Chunks, NodeId};
 use tokio::time::Instant;
 
 use super::cache::HotCache;
