@@ -13,14 +13,14 @@ const SHARDS_MAX: usize = 16;
 
 /// The shards.
 #[derive(Debug)]
-pub(super) struct BatchCache {
+pub(crate) struct BatchCache {
     shards: Vec<Mutex<Cache>>,
     bytes_max: usize,
 }
 
 impl BatchCache {
     /// A cache of `bytes_max` bytes in all; 0 caches nothing.
-    pub(super) fn new(bytes_max: usize) -> Self {
+    pub(crate) fn new(bytes_max: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = (bytes_max / SHARD_BYTES_MIN).clamp(1, cores.min(SHARDS_MAX));
         let shards = (0..count).map(|_| Mutex::new(Cache::new(bytes_max / count))).collect();
@@ -28,23 +28,23 @@ impl BatchCache {
     }
 
     /// Is there a cache at all? If not, nobody need prepare batches for it.
-    pub(super) fn is_on(&self) -> bool {
+    pub(crate) fn is_on(&self) -> bool {
         self.bytes_max > 0
     }
 
     /// Bytes that it may hold.
-    pub(super) fn bytes_max(&self) -> usize {
+    pub(crate) fn bytes_max(&self) -> usize {
         self.bytes_max
     }
 
     /// Takes committed batches whose bytes stand alone.
-    pub(super) fn insert(&self, at: TopicPartition, base: Offset, next: Offset, batch: Bytes) {
+    pub(crate) fn insert(&self, at: TopicPartition, base: Offset, next: Offset, batch: Bytes) {
         self.shard(at).lock().insert(at, base, next, batch);
     }
 
     /// Takes whole committed batches, end to end up to `next`, as a read of the log of at most `room` bytes gave them.
     /// Shared as they are, unless much of what was read was not used: a slice keeps all of it alive.
-    pub(super) fn fill(&self, at: TopicPartition, records: &Bytes, next: Offset, room: usize) {
+    pub(crate) fn fill(&self, at: TopicPartition, records: &Bytes, next: Offset, room: usize) {
         if !self.is_on() {
             return;
         }
@@ -55,7 +55,7 @@ impl BatchCache {
     }
 
     /// As [`Cache::read`].
-    pub(super) fn read(
+    pub(crate) fn read(
         &self,
         at: TopicPartition,
         from: Offset,
@@ -70,17 +70,17 @@ impl BatchCache {
     }
 
     /// The log begins here now.
-    pub(super) fn drop_below(&self, at: TopicPartition, log_start: Offset) {
+    pub(crate) fn drop_below(&self, at: TopicPartition, log_start: Offset) {
         self.shard(at).lock().drop_below(at, log_start);
     }
 
     /// The partition is gone from this node.
-    pub(super) fn drop_partition(&self, at: TopicPartition) {
+    pub(crate) fn drop_partition(&self, at: TopicPartition) {
         self.shard(at).lock().drop_partition(at);
     }
 
     /// All shards together.
-    pub(super) fn stats(&self) -> Stats {
+    pub(crate) fn stats(&self) -> Stats {
         self.shards.iter().map(|shard| shard.lock().stats()).sum()
     }
 
