@@ -162,8 +162,8 @@ fn crash(session: &mut Session<'_>, how: How) -> Outcome {
     first.commit(session, &team.topic)?;
     second.commit(session, &team.topic)?;
     let mut second = second.kill();
-    send(&mut team, session)?;
     team.settle(session, &mut [&mut first])?;
+    send(&mut team, session)?;
     team.receive(session, &mut [&mut first, &mut second])?;
     first.leave(session)
 }
