@@ -29,7 +29,7 @@ use self::session::{Session, Trouble};
 /// The page of the results.
 const PAGE: &str = "docs/kafka-compatibility.md";
 /// So many cases of groups run side by side: they wait more than they work.
-const BESIDE: usize = 8;
+const BESIDE: usize = 10;
 
 /// Whose brokers the clients talk to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -139,11 +139,15 @@ fn with_nodes(options: &Options, nodes: usize, ready: &[&Client], work: &Path, p
             let result = (case.run)(&mut session);
             tell(page, setup, case.name, client.name, at, &result);
         }
-        side_by_side(options, &session, |case, at, result| tell(page, setup, case.name, client.name, at, &result));
         println!("  {:.1} s", began.elapsed().as_secs_f64());
         cluster.revive()?;
         parts.push(Part::new(client.name, session.aside()));
     }
+    let began = Instant::now();
+    println!("\ngroups of all clients");
+    side_by_side(options, &parts, |client, case, at, result| tell(page, setup, case.name, client, at, &result));
+    println!("  {:.1} s", began.elapsed().as_secs_f64());
+    cluster.revive()?;
     if wanted(&options.cases, rolling::NAME) {
         let at = Instant::now();
         println!("\n{} of all of them", rolling::NAME);
@@ -162,24 +166,29 @@ fn with_nodes(options: &Options, nodes: usize, ready: &[&Client], work: &Path, p
     Ok(())
 }
 
-/// Runs the cases of groups, each with processes of its own.
+/// Runs the cases of groups of all clients, each with processes of its own.
 fn side_by_side(
     options: &Options,
-    session: &Session<'_>,
-    mut tell: impl FnMut(&'static Case, Instant, Result<(), Trouble>) + Send,
+    parts: &[Part<'_>],
+    mut tell: impl FnMut(&'static str, &'static Case, Instant, Result<(), Trouble>) + Send,
 ) {
-    let chosen: VecDeque<_> = groups::CASES.iter().filter(|case| wanted(&options.cases, case.name)).collect();
-    let (left, tell) = (Mutex::new(chosen), Mutex::new(&mut tell));
+    let mut left = VecDeque::new();
+    for part in parts {
+        for case in groups::CASES.iter().filter(|case| wanted(&options.cases, case.name)) {
+            left.push_back((part.client, case, part.session.aside()));
+        }
+    }
+    let (left, tell) = (Mutex::new(left), Mutex::new(&mut tell));
     let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     std::thread::scope(|scope| {
         for _ in 0..BESIDE {
-            let mut session = session.aside();
             let (next, tell) = (&next, &tell);
             scope.spawn(move || {
-                while let Some(case) = next() {
+                while let Some((client, case, mut session)) = next() {
                     let at = Instant::now();
                     let result = (case.run)(&mut session);
-                    tell.lock().unwrap_or_else(PoisonError::into_inner)(case, at, result);
+                    drop(session);
+                    tell.lock().unwrap_or_else(PoisonError::into_inner)(client, case, at, result);
                 }
             });
         }

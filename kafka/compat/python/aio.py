@@ -78,7 +78,7 @@ class AioKafkaMember(Member):
 
 
 class AioKafka(Driver):
-    groups = ("classic", "range", "static", "groups", "committed")
+    groups = ("classic", "range", "static", "seek", "groups", "committed")
     member = AioKafkaMember
 
     def __init__(self, bootstrap):

@@ -59,7 +59,7 @@ class ConfluentMember(Member):
 
 class Confluent(Driver):
     groups = (
-        "classic", "consumer", "range", "cooperative-sticky", "static", "pattern", "groups", "delete_group", "committed",
+        "classic", "consumer", "range", "cooperative-sticky", "static", "seek", "pattern", "groups", "delete_group", "committed",
         "reset",
     )
     member = ConfluentMember

@@ -58,7 +58,7 @@ class KafkaPythonMember(Member):
 
 class KafkaPython(Driver):
     groups = (
-        "classic", "range", "cooperative-sticky", "static", "groups", "delete_group", "committed", "reset", "forget",
+        "classic", "range", "cooperative-sticky", "static", "seek", "groups", "delete_group", "committed", "reset", "forget",
     )
     member = KafkaPythonMember
 

@@ -253,6 +253,7 @@ fn upgrade(session: &mut Session<'_>) -> Outcome {
 }
 
 fn seek(session: &mut Session<'_>) -> Outcome {
+    session.can("seek")?;
     let mut team = Team::new(session, "seek", How::CLASSIC)?;
     send(&mut team, session)?;
     let mut member = team.join(session, "a", How::CLASSIC)?;

@@ -21,7 +21,8 @@ pub(super) const PROVES: &str = "groups of all clients, two members each, go on 
 pub(super) struct Part<'a> {
     /// Name of the client.
     pub(super) client: &'static str,
-    session: Session<'a>,
+    /// Its process.
+    pub(super) session: Session<'a>,
     running: Option<(Team, Member<'static>, Member<'static>)>,
     /// What came of it, so far.
     pub(super) outcome: Outcome,
