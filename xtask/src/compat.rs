@@ -28,8 +28,10 @@ use self::session::{Session, Trouble};
 
 /// The page of the results.
 const PAGE: &str = "docs/kafka-compatibility.md";
-/// So many cases of groups run side by side: they wait more than they work.
-const BESIDE: usize = 10;
+/// A client's cases of groups are done by so many processes, case by case.
+const LANES: usize = 4;
+/// So many such processes work at once: they wait more than they work.
+const BESIDE: usize = 12;
 
 /// Whose brokers the clients talk to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -166,7 +168,7 @@ fn with_nodes(options: &Options, nodes: usize, ready: &[&Client], work: &Path, p
     Ok(())
 }
 
-/// Runs the cases of groups of all clients, each with processes of its own.
+/// Runs the cases of groups of all clients, several at a time.
 fn side_by_side(
     options: &Options,
     parts: &[Part<'_>],
@@ -174,8 +176,10 @@ fn side_by_side(
 ) {
     let mut left = VecDeque::new();
     for part in parts {
-        for case in groups::CASES.iter().filter(|case| wanted(&options.cases, case.name)) {
-            left.push_back((part.client, case, part.session.aside()));
+        let chosen: Vec<_> = groups::CASES.iter().filter(|case| wanted(&options.cases, case.name)).collect();
+        for lane in 0..LANES {
+            let cases: Vec<_> = chosen.iter().copied().skip(lane).step_by(LANES).collect();
+            left.push_back((part.client, cases, part.session.aside()));
         }
     }
     let (left, tell) = (Mutex::new(left), Mutex::new(&mut tell));
@@ -184,11 +188,12 @@ fn side_by_side(
         for _ in 0..BESIDE {
             let (next, tell) = (&next, &tell);
             scope.spawn(move || {
-                while let Some((client, case, mut session)) = next() {
-                    let at = Instant::now();
-                    let result = (case.run)(&mut session);
-                    drop(session);
-                    tell.lock().unwrap_or_else(PoisonError::into_inner)(client, case, at, result);
+                while let Some((client, cases, mut session)) = next() {
+                    for case in cases {
+                        let at = Instant::now();
+                        let result = (case.run)(&mut session);
+                        tell.lock().unwrap_or_else(PoisonError::into_inner)(client, case, at, result);
+                    }
                 }
             });
         }

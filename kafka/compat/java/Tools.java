@@ -64,7 +64,7 @@ final class Tools {
         Exit.setExitProcedure(end);
         Exit.setHaltProcedure(end);
         Exit.setShutdownHookAdder((name, hook) -> current.hooks.add(hook));
-        Compat.groups("classic", "range", "console_group", "perf_group", "group_configs");
+        Compat.groups("console_group", "perf_group", "group_configs");
         Compat.serve(bootstrap -> new Tools(bootstrap).operations(), AppInfoParser.getVersion(), "timestamps");
     }
 

@@ -116,7 +116,8 @@ const RUST: Runtime = Runtime {
         "rust/Cargo.toml",
         "rust/Cargo.lock",
         "rust/src/lib.rs",
-        "rust/src/bin/rdkafka.rs",
+        "rust/src/bin/rdkafka/main.rs",
+        "rust/src/bin/rdkafka/groups.rs",
         "rust/src/bin/rskafka.rs",
     ],
     commands: &[&[

@@ -73,8 +73,15 @@ impl Team {
         }
         session.can(how.assignor)?;
         session.can(how.protocol)?;
-        let topic = session.new_topic(&format!("{case}-{}", how.protocol));
+        Self::unchecked(session, &format!("{case}-{}", how.protocol))
+    }
+
+    /// A new topic and the name of a group.
+    pub(super) fn unchecked(session: &mut Session<'_>, case: &str) -> Result<Self, Trouble> {
+        let topic = session.new_topic(case);
         session.create(&topic, u32::try_from(PARTITIONS).unwrap_or(1), json!({}))?;
+        // Several clients work at once: what was made may be seen a little later.
+        session.eventually("partitions", &json!({ "topic": topic }), |answer| answer["count"] == PARTITIONS)?;
         Ok(Self { group: format!("group-of-{topic}"), topic, joined: 0, sent: 0 })
     }
 
