@@ -114,7 +114,7 @@ pub(super) const CASES: &[Case] = &[
 
 /// Sends records to all partitions of the team's topic.
 fn send(team: &mut Team, session: &mut Session<'_>) -> Outcome {
-    session.ask("produce", produce("none", "all", false, &team.topic, &records(SOME, PARTITIONS)))?;
+    session.ask("produce", produce("none", "all", true, &team.topic, &records(SOME, PARTITIONS)))?;
     team.sent(SOME / PARTITIONS);
     Ok(())
 }
@@ -216,7 +216,7 @@ fn pattern(session: &mut Session<'_>) -> Outcome {
     team.receive(session, &mut [&mut first])?;
     let later = format!("{}-later", team.topic);
     session.create(&later, 1, json!({}))?;
-    session.ask("produce", produce("none", "all", false, &later, &records(SOME, 1)))?;
+    session.ask("produce", produce("none", "all", true, &later, &records(SOME, 1)))?;
     first.until(session, "records of the later topic", |member| member.of_topic(&later).count() >= SOME)?;
     first.leave(session)
 }
