@@ -2,7 +2,8 @@
 
 use std::error::Error;
 
-const FILES: [&str; 9] = ["common", "hello", "register", "watch", "resolve", "admin", "produce", "fetch", "gossip"];
+const FILES: [&str; 10] =
+    ["common", "hello", "register", "watch", "resolve", "admin", "produce", "fetch", "group", "gossip"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let files = FILES.map(|name| format!("proto/{name}.proto"));

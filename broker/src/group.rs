@@ -1,9 +1,24 @@
 //! Group coordination: membership, assignment and committed offsets of consumer groups.
 //!
-//! The leader of partition `hash(group id) % n` of the internal topic [`OFFSETS_TOPIC`] coordinates the group.
+//! The leader of partition `hash(group id) % n` of the internal topic [`OFFSETS_TOPIC`] coordinates the group: it
+//! drives a [`Coordinator`], which decides without I/O.
 
+mod classic;
+pub mod config;
+pub mod coordinator;
+mod entry;
+mod offsets;
+pub mod records;
 pub mod request;
+mod rules;
+mod subscription;
+mod timers;
+mod topics;
+mod work;
 
+pub use config::Config;
+pub use coordinator::{Context, Coordinator, GroupRecord, Output, Stats, Token};
+pub use records::RecordError;
 pub use request::{GroupReply, GroupRequest};
 
 /// The internal topic that holds committed offsets and group metadata, compacted, in Kafka's record formats.

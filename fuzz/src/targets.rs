@@ -27,8 +27,8 @@ use rafka_protocols::address::{AdvertisedAddress, BootstrapAddress, ListenAddres
 use rafka_protocols::certificate::Certificate;
 use rafka_protocols::{
     Answer, DecodeError, Frame, Protocol, admin as admin_messages, fetch as fetch_messages, frame as frames,
-    gossip as hints, hello as hello_messages, produce as produce_messages, register as register_messages,
-    resolve as resolve_messages, watch as watch_messages,
+    gossip as hints, group as group_messages, hello as hello_messages, produce as produce_messages,
+    register as register_messages, resolve as resolve_messages, watch as watch_messages,
 };
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("fetch", fetch),
     ("frame", frame),
     ("gossip", gossip),
+    ("group", group),
     ("hello", hello),
     ("kafka_request", kafka_request),
     ("kafka_response", kafka_response),
@@ -194,6 +195,12 @@ pub fn resolve(data: &[u8]) -> bool {
 /// Messages of admin.
 pub fn admin(data: &[u8]) -> bool {
     use admin_messages::{decode_reply, decode_request, encode_reply, encode_request};
+    message(data, (decode_request, encode_request), (decode_reply, encode_reply))
+}
+
+/// Messages of groups.
+pub fn group(data: &[u8]) -> bool {
+    use group_messages::{decode_reply, decode_request, encode_reply, encode_request};
     message(data, (decode_request, encode_request), (decode_reply, encode_reply))
 }
 

@@ -82,7 +82,15 @@ apis! {
     Fetch => fetch,
     ListOffsets => list_offsets,
     Metadata => metadata,
+    OffsetCommit => offset_commit,
+    OffsetFetch => offset_fetch,
     FindCoordinator => find_coordinator,
+    JoinGroup => join_group,
+    Heartbeat => heartbeat,
+    LeaveGroup => leave_group,
+    SyncGroup => sync_group,
+    DescribeGroups => describe_groups,
+    ListGroups => list_groups,
     ApiVersions => api_versions,
     CreateTopics => create_topics,
     DeleteTopics => delete_topics,
@@ -96,9 +104,11 @@ apis! {
     AlterConfigs => alter_configs,
     DescribeLogDirs => describe_log_dirs,
     CreatePartitions => create_partitions,
+    DeleteGroups => delete_groups,
     ElectLeaders => elect_leaders,
     IncrementalAlterConfigs => incremental_alter_configs,
     ListPartitionReassignments => list_partition_reassignments,
+    OffsetDelete => offset_delete,
     DescribeClientQuotas => describe_client_quotas,
     AlterClientQuotas => alter_client_quotas,
     DescribeUserScramCredentials => describe_user_scram_credentials,
@@ -107,6 +117,8 @@ apis! {
     UpdateFeatures => update_features,
     DescribeCluster => describe_cluster,
     DescribeProducers => describe_producers,
+    ConsumerGroupHeartbeat => consumer_group_heartbeat,
+    ConsumerGroupDescribe => consumer_group_describe,
     ListConfigResources => list_config_resources,
     DescribeTopicPartitions => describe_topic_partitions,
 }
@@ -149,6 +161,12 @@ pub(crate) fn unsupported(header: &RequestHeader) -> Reply {
         Ok(frame) => Reply::Frame(frame),
         Err(error) => unanswerable(ApiKey::ApiVersions, &error),
     }
+}
+
+/// Does a request wait for other clients, perhaps for minutes? It is given up with its connection: whether it was heard
+/// or not, the coordinator counts on nobody who is silent.
+pub(crate) fn waits_for_others(key: ApiKey) -> bool {
+    matches!(key, ApiKey::JoinGroup | ApiKey::SyncGroup)
 }
 
 /// Is this version of the API served?

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use rafka_broker::group;
 use rafka_model::config::{KEYS, Key, Kind};
 
 use crate::desk::{Setting, SettingKind};
@@ -105,6 +106,33 @@ pub(crate) fn of_node(settings: Vec<Setting>) -> impl Iterator<Item = Described>
                 SettingKind::List => kind::LIST,
             },
             doc: setting.doc,
+        }
+    })
+}
+
+/// The configs of a group: what holds for all groups at this node, which has these settings.
+pub(crate) fn of_group(settings: &[Setting]) -> impl Iterator<Item = Described> {
+    let group::Config { consumer_heartbeat_interval_ms, consumer_session_timeout_ms, .. } = group::Config::default();
+    let all = [
+        ("heartbeat.interval.ms", consumer_heartbeat_interval_ms.to_string(), "How often a member shows itself."),
+        ("session.timeout.ms", consumer_session_timeout_ms.to_string(), "Silence after which a member is dead."),
+    ];
+    all.into_iter().map(|(key, default, doc)| {
+        let name = format!("group.consumer.{key}");
+        let given = settings.iter().find(|setting| setting.name == name && !setting.is_default);
+        let (value, source) = match given.and_then(|setting| setting.value.clone()) {
+            Some(value) => (value, source::STATIC_BROKER),
+            None => (default, source::DEFAULT),
+        };
+        Described {
+            name: format!("consumer.{key}"),
+            value: Some(value.clone()),
+            read_only: true,
+            source,
+            sensitive: false,
+            kind: kind::INT,
+            doc: doc.to_owned(),
+            synonyms: vec![(name, Some(value), source)],
         }
     })
 }

@@ -133,8 +133,8 @@ struct Working {
     key: ApiKey,
     began: Instant,
     work: Work,
-    /// Memory of the request.
-    frame: Frame,
+    /// Memory of the request; nothing where it waits for others, who must not run out of it.
+    frame: Option<Frame>,
 }
 
 /// A reply, there or to come.
@@ -156,6 +156,7 @@ impl<D: FrontDesk, S: AsyncRead + AsyncWrite + Unpin> Connection<D, S> {
                 Ok(received) => moved |= received,
                 Err(end) => return Poll::Ready(end),
             }
+            moved |= self.give_up();
             if !moved {
                 return self.rest(cx);
             }
@@ -218,7 +219,10 @@ impl<D: FrontDesk, S: AsyncRead + AsyncWrite + Unpin> Connection<D, S> {
             correlation_id: header.correlation_id,
         };
         match api::begin(key, call, &mut reader) {
-            Ok(Some(work)) => self.work = Some(Working { key, began: Instant::now(), work, frame }),
+            Ok(Some(work)) => {
+                let frame = (!api::waits_for_others(key)).then_some(frame);
+                self.work = Some(Working { key, began: Instant::now(), work, frame });
+            }
             Ok(None) => self.replies.push_back(Expected::There(api::unsupported(&header))),
             Err(error) => self.hang_up(error.into()),
         }
@@ -288,6 +292,18 @@ impl<D: FrontDesk, S: AsyncRead + AsyncWrite + Unpin> Connection<D, S> {
                 Ok(true)
             }
         }
+    }
+
+    /// Gives up what waits for other clients once nobody is there for the answer: the client left, or the node stops.
+    fn give_up(&mut self) -> bool {
+        if !self.work.as_ref().is_some_and(|working| api::waits_for_others(working.key)) {
+            return false;
+        }
+        let end = if self.stopping { Some(End::Stopped) } else { self.input.take_end() };
+        let Some(end) = end else { return false };
+        self.work = None;
+        self.hang_up(end);
+        true
     }
 
     /// Nothing more is read; requests that came whole are still served.

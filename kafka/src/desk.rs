@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use rafka_broker::Failure;
+use rafka_broker::group::request::{Coordinator, GroupReply, GroupRequest, Listed};
 use rafka_broker::metadata::Image;
 use rafka_broker::request::{
     Admin, AdminReply, DeleteRecords, EpochEnd, EpochEnds, Fetch, Fetched, FoundOffset, ListOffsets, PartitionReply,
@@ -50,6 +51,16 @@ pub trait FrontDesk: Send + Sync + 'static {
 
     /// A producer id that nobody else has.
     fn next_producer_id(&self) -> impl Future<Output = Result<ProducerId, Failure>> + Send;
+
+    /// Asks the coordinator of a group, which must be this node. May take minutes: a join waits for the group's other
+    /// members. Dropping it gives up waiting, not what was asked.
+    fn group(&self, request: GroupRequest) -> impl Future<Output = Result<GroupReply, Failure>> + Send;
+
+    /// The groups that this node coordinates.
+    fn list_groups(&self) -> impl Future<Output = Result<Vec<Listed>, Failure>> + Send;
+
+    /// Who coordinates a group; makes the topic of the coordinators if there is none.
+    fn coordinator(&self, group: &str) -> impl Future<Output = Result<Coordinator, Failure>> + Send;
 
     /// Who produces to a partition that this node leads.
     ///

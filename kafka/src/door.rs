@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rafka_broker::group::OFFSETS_TOPIC;
 use rafka_broker::metadata::{Image, Topic};
 use rafka_model::limits::{KAFKA_CONNECTIONS_MAX, KAFKA_FRAME_BYTES_MAX, KAFKA_IDLE_MS, KAFKA_REQUEST_BYTES_MAX};
-use rafka_model::{TopicId, TopicName};
+use rafka_model::{PartitionId, TopicId, TopicName};
 
 use crate::advertise::{Advertise, Endpoint};
 use crate::budget::Budget;
@@ -98,6 +99,17 @@ impl<D: FrontDesk> Door<D> {
 /// The topic of this name, legal or not.
 pub(crate) fn topic_by_name<'a>(image: &'a Image, name: &str) -> Option<&'a Topic> {
     image.topic(&TopicName::new(name).ok()?)
+}
+
+/// Does the cluster keep this topic for itself?
+pub(crate) fn is_internal(topic: &str) -> bool {
+    topic == OFFSETS_TOPIC
+}
+
+/// The partition of a topic that an index of the wire names, if it exists.
+pub(crate) fn partition_of(topic: &Topic, index: i32) -> Option<PartitionId> {
+    let partition = PartitionId(u32::try_from(index).ok()?);
+    topic.partition(partition).map(|_| partition)
 }
 
 /// A topic's id on the wire.

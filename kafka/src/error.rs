@@ -83,6 +83,34 @@ pub(crate) fn admin(code: ErrorCode) -> i16 {
     }
 }
 
+/// The number for a request to the coordinator of a group.
+///
+/// Source: what Kafka 4.3 makes of errors of its offsets topic: clients look for the coordinator again.
+pub(crate) fn group(code: ErrorCode) -> i16 {
+    let told = match code {
+        // The coordinator, wherever it is, cannot do it now. Perhaps it was done; a commit may come again.
+        ErrorCode::Busy
+        | ErrorCode::ControllerUnavailable
+        | ErrorCode::LeaderNotAvailable
+        | ErrorCode::NotEnoughReplicas
+        | ErrorCode::NotEnoughReplicasAfterAppend
+        | ErrorCode::NotReady
+        | ErrorCode::OutcomeUnknown
+        | ErrorCode::RequestTimedOut
+        | ErrorCode::UnknownTopicId
+        | ErrorCode::UnknownTopicOrPartition => ErrorCode::CoordinatorNotAvailable,
+        // Another node is, or should be, the coordinator.
+        ErrorCode::DiskFull
+        | ErrorCode::FencedLeaderEpoch
+        | ErrorCode::NotLeaderOrFollower
+        | ErrorCode::StorageError
+        | ErrorCode::UnknownLeaderEpoch => ErrorCode::NotCoordinator,
+        ErrorCode::MessageTooLarge => ErrorCode::Unknown,
+        other => other,
+    };
+    number(told)
+}
+
 /// Kafka's number of a code that Kafka has.
 pub(crate) fn number(code: ErrorCode) -> i16 {
     i16::try_from(code.number()).unwrap_or(-1)
@@ -108,6 +136,8 @@ mod tests {
     #[test]
     fn every_code_of_the_broker_has_a_number_that_clients_know() {
         for code in ErrorCode::ALL {
+            let asked_of_groups = group(*code);
+            assert!((-1..=133).contains(&asked_of_groups) && asked_of_groups != NONE, "{code:?}");
             for number in [data(*code), admin(*code)] {
                 assert!((-1..=133).contains(&number) && number != NONE, "{code:?} is {number}");
                 let kept = code.number() < 1000 && *code != ErrorCode::LeaderNotAvailable;
@@ -115,6 +145,16 @@ mod tests {
             }
             assert_eq!(*code == ErrorCode::Unknown, data(*code) == -1, "{code:?} is told apart");
         }
+    }
+
+    #[test]
+    fn whoever_cannot_be_coordinated_now_looks_for_the_coordinator_again() {
+        let all = |codes: &[ErrorCode]| codes.iter().map(|code| group(*code)).collect::<Vec<_>>();
+        let codes = [ErrorCode::Busy, ErrorCode::OutcomeUnknown, ErrorCode::NotEnoughReplicas, ErrorCode::NotReady];
+        assert_eq!(all(&codes), [15; 4]);
+        assert_eq!(all(&[ErrorCode::NotLeaderOrFollower, ErrorCode::StorageError, ErrorCode::DiskFull]), [16; 3]);
+        assert_eq!(all(&[ErrorCode::CoordinatorLoadInProgress, ErrorCode::UnknownMemberId]), [14, 25]);
+        assert_eq!(group(ErrorCode::MessageTooLarge), -1);
     }
 
     #[test]

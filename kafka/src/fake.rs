@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
+use rafka_broker::group::request::{Coordinator, GroupReply, GroupRequest, Listed};
 use rafka_broker::metadata::{Cluster, Image, Node, PartitionState, Role, Topic};
 use rafka_broker::request::{
     Admin, AdminReply, DeleteRecords, EpochEnd, EpochEnds, Fetch, Fetched, FoundOffset, ListOffsets, OffsetSpec,
@@ -29,6 +30,9 @@ use crate::metrics::Metrics;
 /// Answers admin requests.
 pub(crate) type Answer = Box<dyn Fn(&mut Image, Admin) -> Result<AdminReply, Failure> + Send + Sync>;
 
+/// Answers what coordinators are asked.
+pub(crate) type Coordinates = Box<dyn Fn(GroupRequest) -> Result<GroupReply, Failure> + Send + Sync>;
+
 /// The node.
 pub(crate) struct Fake {
     pub(crate) image: Mutex<Arc<Image>>,
@@ -39,6 +43,13 @@ pub(crate) struct Fake {
     /// Admin requests that came.
     pub(crate) asked: Mutex<Vec<Admin>>,
     pub(crate) answer: Answer,
+    /// What coordinators were asked.
+    pub(crate) asked_groups: Mutex<Vec<GroupRequest>>,
+    pub(crate) coordinates: Coordinates,
+    /// Coordinators answer once there is a permit for each request.
+    pub(crate) settled: Option<Arc<Semaphore>>,
+    pub(crate) groups: Result<Vec<Listed>, Failure>,
+    pub(crate) coordinator: Result<Coordinator, Failure>,
     pub(crate) producers: Vec<ActiveProducer>,
     pub(crate) log_dirs: Vec<LogDir>,
     pub(crate) settings: Vec<Setting>,
@@ -62,6 +73,11 @@ impl Default for Fake {
             safe: None,
             asked: Mutex::default(),
             answer: Box::new(|_, _| Err(Failure::new(ErrorCode::InvalidRequest, "not expected here"))),
+            asked_groups: Mutex::default(),
+            coordinates: Box::new(|_| Err(Failure::new(ErrorCode::NotCoordinator, "not expected here"))),
+            settled: None,
+            groups: Ok(Vec::new()),
+            coordinator: Ok(Coordinator { node: NodeId(2), partition: PartitionId(0) }),
             producers: Vec::new(),
             log_dirs: Vec::new(),
             settings: Vec::new(),
@@ -283,6 +299,22 @@ impl FrontDesk for Fake {
 
     async fn next_producer_id(&self) -> Result<ProducerId, Failure> {
         Ok(ProducerId(4000))
+    }
+
+    async fn group(&self, request: GroupRequest) -> Result<GroupReply, Failure> {
+        self.asked_groups.lock().push(request.clone());
+        if let Some(settled) = self.settled.clone() {
+            settled.acquire_owned().await.expect("open").forget();
+        }
+        (self.coordinates)(request)
+    }
+
+    async fn list_groups(&self) -> Result<Vec<Listed>, Failure> {
+        self.groups.clone()
+    }
+
+    async fn coordinator(&self, _: &str) -> Result<Coordinator, Failure> {
+        self.coordinator.clone()
     }
 
     fn producers(&self, partition: TopicPartition) -> Result<Vec<ActiveProducer>, Failure> {

@@ -21,6 +21,7 @@ mod door;
 mod error;
 #[cfg(test)]
 mod fake;
+mod groups;
 pub mod header;
 mod leaders;
 pub mod listener;

@@ -12,7 +12,8 @@ use rafka_kafka::testing::{Chance, Part, codec};
 const SAMPLES: usize = 60;
 
 /// Versions that `kafka-protocol` does not have; these are checked with our own codec alone.
-const NOT_THEIRS: &[(ApiKey, i16)] = &[(ApiKey::ListOffsets, 11), (ApiKey::DescribeLogDirs, 5)];
+const NOT_THEIRS: &[(ApiKey, i16)] =
+    &[(ApiKey::ListOffsets, 11), (ApiKey::OffsetCommit, 10), (ApiKey::OffsetFetch, 10), (ApiKey::DescribeLogDirs, 5)];
 
 /// Decodes and encodes again.
 type Recode = fn(Bytes, i16) -> Result<Bytes, String>;
@@ -52,7 +53,15 @@ const ORACLES: &[Oracle] = oracles! {
     Fetch: FetchRequest, FetchResponse;
     ListOffsets: ListOffsetsRequest, ListOffsetsResponse;
     Metadata: MetadataRequest, MetadataResponse;
+    OffsetCommit: OffsetCommitRequest, OffsetCommitResponse;
+    OffsetFetch: OffsetFetchRequest, OffsetFetchResponse;
     FindCoordinator: FindCoordinatorRequest, FindCoordinatorResponse;
+    JoinGroup: JoinGroupRequest, JoinGroupResponse;
+    Heartbeat: HeartbeatRequest, HeartbeatResponse;
+    LeaveGroup: LeaveGroupRequest, LeaveGroupResponse;
+    SyncGroup: SyncGroupRequest, SyncGroupResponse;
+    DescribeGroups: DescribeGroupsRequest, DescribeGroupsResponse;
+    ListGroups: ListGroupsRequest, ListGroupsResponse;
     ApiVersions: ApiVersionsRequest, ApiVersionsResponse;
     CreateTopics: CreateTopicsRequest, CreateTopicsResponse;
     DeleteTopics: DeleteTopicsRequest, DeleteTopicsResponse;
@@ -66,9 +75,11 @@ const ORACLES: &[Oracle] = oracles! {
     AlterConfigs: AlterConfigsRequest, AlterConfigsResponse;
     DescribeLogDirs: DescribeLogDirsRequest, DescribeLogDirsResponse;
     CreatePartitions: CreatePartitionsRequest, CreatePartitionsResponse;
+    DeleteGroups: DeleteGroupsRequest, DeleteGroupsResponse;
     ElectLeaders: ElectLeadersRequest, ElectLeadersResponse;
     IncrementalAlterConfigs: IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse;
     ListPartitionReassignments: ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse;
+    OffsetDelete: OffsetDeleteRequest, OffsetDeleteResponse;
     DescribeClientQuotas: DescribeClientQuotasRequest, DescribeClientQuotasResponse;
     AlterClientQuotas: AlterClientQuotasRequest, AlterClientQuotasResponse;
     DescribeUserScramCredentials: DescribeUserScramCredentialsRequest, DescribeUserScramCredentialsResponse;
@@ -77,6 +88,8 @@ const ORACLES: &[Oracle] = oracles! {
     UpdateFeatures: UpdateFeaturesRequest, UpdateFeaturesResponse;
     DescribeCluster: DescribeClusterRequest, DescribeClusterResponse;
     DescribeProducers: DescribeProducersRequest, DescribeProducersResponse;
+    ConsumerGroupHeartbeat: ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse;
+    ConsumerGroupDescribe: ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse;
     ListConfigResources: ListConfigResourcesRequest, ListConfigResourcesResponse;
     DescribeTopicPartitions: DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse;
 };

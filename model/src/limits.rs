@@ -89,6 +89,71 @@ pub const COMPACTION_PRODUCERS_MAX: usize = 100_000;
 /// Transactions that one compaction round keeps account of; the round ends where there are more.
 pub const COMPACTION_TRANSACTIONS_MAX: usize = 100_000;
 
+// Coordinators of groups ------------------------------------------------------------------------
+
+/// Requests that wait for one coordinator; who comes then waits at its door.
+pub const GROUP_QUEUE_MAX: usize = 4096;
+/// Requests whose records a coordinator appends together …
+pub const GROUP_BATCH_REQUESTS_MAX: usize = 1024;
+/// … and the bytes of their records; a single request may bring more.
+pub const GROUP_BATCH_BYTES: usize = 512 * KIB;
+/// Records of one request are split into batches of this size.
+pub const GROUP_RECORDS_BYTES_MAX: usize = 16 * MIB;
+/// Appends of one coordinator that wait to be committed.
+pub const GROUP_APPENDS_MAX: usize = 16;
+/// Coordinators of a node that read their logs at once.
+pub const GROUP_LOADS_MAX: usize = 2;
+/// A coordinator that failed begins again after this time, doubled each time up to …
+pub const GROUP_RELOAD_MS: u64 = 100;
+/// … this.
+pub const GROUP_RELOAD_MS_MAX: u64 = 10_000;
+/// Longest wait for the topic of groups to be known once it is made.
+pub const GROUP_TOPIC_MS_MAX: u64 = 5_000;
+/// "The topic of groups cannot be made" is believed for this long.
+pub const GROUP_TOPIC_NEGATIVE_MS: u64 = 500;
+/// Committed offsets that have metrics of their own.
+pub const METRIC_GROUP_OFFSETS_MAX: usize = 2_000;
+
+// Groups ----------------------------------------------------------------------------------------
+
+/// A group's name.
+pub const GROUP_ID_BYTES_MAX: usize = 1024;
+/// Other texts of a group's member: client id, instance id, protocol type, name of a protocol. Kafka's records hold
+/// texts of less than 32 KiB.
+pub const GROUP_TEXT_BYTES_MAX: usize = 4096;
+/// Bytes of a client's id that become part of a member id.
+pub const GROUP_MEMBER_ID_PREFIX_BYTES_MAX: usize = 255;
+/// Members of one group, whatever `group.max.size` allows.
+pub const GROUP_MEMBERS_MAX: usize = 20_000;
+/// Members of all groups of one partition of the offsets topic.
+pub const GROUPS_MEMBERS_MAX: usize = 100_000;
+/// Member ids of one group that were given out and not used yet.
+pub const GROUP_PENDING_MAX: usize = 20_000;
+/// A new member whose JoinGroup still waits is forgotten after this time (Kafka's).
+pub const GROUP_NEW_MEMBER_MS_MAX: u64 = 300_000;
+/// Assignment protocols of one member.
+pub const GROUP_PROTOCOLS_MAX: usize = 64;
+/// Metadata of one member, all its protocols together.
+pub const GROUP_METADATA_BYTES_MAX: usize = MIB;
+/// Assignment of one member.
+pub const GROUP_ASSIGNMENT_BYTES_MAX: usize = MIB;
+/// What is kept of the members of one group: it becomes one record.
+pub const GROUP_BYTES_MAX: usize = 32 * MIB;
+/// The same of all groups of one partition of the offsets topic.
+pub const GROUPS_BYTES_MAX: usize = 256 * MIB;
+/// Groups of one partition of the offsets topic.
+pub const GROUPS_MAX: usize = 100_000;
+/// Committed offsets in one partition of the offsets topic.
+pub const GROUPS_OFFSETS_MAX: usize = 4_000_000;
+/// Offsets that one request stores or forgets.
+pub const GROUP_COMMIT_OFFSETS_MAX: usize = 100_000;
+/// Members named by one LeaveGroup.
+pub const GROUP_LEAVING_MAX: usize = 20_000;
+/// Topics in the subscription of one member.
+pub const GROUP_TOPICS_MAX: usize = 100_000;
+/// Offsets that are looked at in one go when expired ones are sought.
+pub const GROUP_SWEEP_OFFSETS: usize = 10_000;
+
 // Wire ------------------------------------------------------------------------------------------
 
 /// Header (prost) of a mesh frame.
@@ -99,7 +164,7 @@ pub const FRAME_BODY_BYTES_MAX: usize = 80 * MIB;
 pub const FRAME_READ_STEP_BYTES: usize = 256 * KIB;
 /// Header of a frame of the small protocols (hello, register, resolve, admin).
 pub const CONTROL_HEADER_BYTES_MAX: usize = 4 * MIB;
-/// Header of a hello: the one frame that a stranger may send.
+/// Header of a hello, the one frame that a stranger may send, and of frames whose message is the body.
 pub const HELLO_HEADER_BYTES_MAX: usize = 64 * KIB;
 /// Header of a produce or fetch request: [`REQUEST_PARTITIONS_MAX`] partitions fit.
 pub const REQUEST_HEADER_BYTES_MAX: usize = MIB;
@@ -137,6 +202,16 @@ pub const FAILURE_BYTES_MAX: usize = 1024;
 pub const CERTIFICATE_BYTES_MAX: usize = 4 * KIB;
 /// Partitions named by one produce or fetch.
 pub const REQUEST_PARTITIONS_MAX: usize = 10_000;
+/// A request to a group's coordinator.
+pub const GROUP_REQUEST_BYTES_MAX: usize = 16 * MIB;
+/// The answer: a description of all members, or all offsets of a group.
+pub const GROUP_REPLY_BYTES_MAX: usize = 64 * MIB;
+/// A text in either: Kafka's strings are no longer.
+pub const GROUP_STRING_BYTES_MAX: usize = i16::MAX as usize;
+/// Topics, partitions, members and protocols in one such request …
+pub const GROUP_REQUEST_ITEMS_MAX: usize = 20_000;
+/// … and in one answer.
+pub const GROUP_REPLY_ITEMS_MAX: usize = 1_000_000;
 
 // Kafka door -------------------------------------------------------------------------------------
 
@@ -175,6 +250,8 @@ pub const KAFKA_AUTO_CREATE_MS_MAX: u64 = 3_000;
 pub const KAFKA_AUTO_CREATE_TOPICS_MAX: usize = 100;
 /// Changes of one Kafka request that wait for the controller at once.
 pub const KAFKA_CHANGES_MAX: usize = 64;
+/// Partitions whose offsets one Kafka request commits, reads or forgets.
+pub const KAFKA_OFFSETS_MAX: usize = 100_000;
 /// Partitions in one page of DescribeTopicPartitions (Kafka's `max.request.partition.size.limit`).
 pub const KAFKA_PAGE_PARTITIONS_MAX: usize = 2000;
 
@@ -360,6 +437,8 @@ const _: () = {
     assert!(BATCH_BYTES_DEFAULT <= BATCH_BYTES_MAX);
     assert!((BATCH_BYTES_MAX as usize) < FRAME_BODY_BYTES_MAX, "a frame carries a largest batch");
     assert!(LONG_POLL_MS_MAX < EXCHANGE_MS_MAX, "a long poll ends before its exchange does");
+    assert!(GROUP_BATCH_BYTES < APPEND_INLINE_BYTES_MAX, "commits are appended without a change of threads");
+    assert!(GROUP_RECORDS_BYTES_MAX < BATCH_BYTES_MAX as usize);
     assert!(CONTROL_DEADLINE_MS < EXCHANGE_MS_MAX);
     assert!(DHT_RECORD_BYTES_MAX * 2 <= DHT_PACKET_BYTES_MAX, "a packet carries a record and peers");
     assert!(HEARTBEAT_MS * 4 <= SESSION_MS, "a session survives lost heartbeats");
@@ -374,9 +453,13 @@ const _: () = {
     assert!(RESOLVE_SUBJECTS_MAX * DHT_RECORD_BYTES_MAX * 3 / 2 < CONTROL_HEADER_BYTES_MAX);
     assert!(REQUEST_PARTITIONS_MAX * 64 < REQUEST_HEADER_BYTES_MAX);
     assert!(FRAME_BODY_BYTES_MAX < NODE_REQUEST_BYTES_MAX);
+    assert!(GROUP_REQUEST_BYTES_MAX <= FRAME_BODY_BYTES_MAX && GROUP_REPLY_BYTES_MAX <= FRAME_BODY_BYTES_MAX);
     assert!(FRAME_BODY_BYTES_MAX + FRAME_HEADER_BYTES_MAX < STRANGER_REQUEST_BYTES_MAX);
     assert!(OPS_REQUEST_MS_MAX < OPS_IDLE_MS_MAX, "an answer comes before its connection is closed");
     assert!(ENTRY_BYTES_MAX <= METADATA_RECENT_BYTES_MAX && ENTRY_BYTES_MAX <= METADATA_CACHE_BYTES);
     assert!(RAFT_HEARTBEAT_MS * 3 < RAFT_ELECTION_MS_MIN, "an election needs more than a lost heartbeat or two");
     assert!(SNAPSHOT_ENTRIES_KEPT < SNAPSHOT_ENTRIES);
+    assert!(GROUP_BYTES_MAX * 3 / 2 < BATCH_BYTES_MAX as usize, "a group is one record");
+    assert!(GROUP_METADATA_BYTES_MAX + GROUP_ASSIGNMENT_BYTES_MAX < GROUP_BYTES_MAX);
+    assert!(GROUP_TEXT_BYTES_MAX + 64 < i16::MAX as usize && GROUP_ID_BYTES_MAX <= GROUP_TEXT_BYTES_MAX);
 };

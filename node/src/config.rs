@@ -24,7 +24,7 @@ pub use kafka::{KafkaAdvertise, KafkaListen};
 pub use key::{Key, Kind, Preset, Unit};
 pub use load::{Loaded, Shown, load};
 pub use reference::{default_yaml, reference_markdown};
-pub use sections::{Cache, Cluster, Config, Kafka, Log, Mesh, Node, Ops, SECTIONS, Section, Security, keys};
+pub use sections::{Cache, Cluster, Config, Groups, Kafka, Log, Mesh, Node, Ops, SECTIONS, Section, Security, keys};
 pub use security::{Door, check_doors};
 pub use sources::{Directories, Files, Flag, HostFiles, Origin, Sources};
 pub use topic::Topic;

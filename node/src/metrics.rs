@@ -6,6 +6,7 @@
 //! `ops.metric_partitions_max`. Dashboards made for Kafka find the names that they know beside `rafka_*`.
 
 mod exchanges;
+mod groups;
 mod kafka;
 mod process;
 mod sample;
@@ -31,10 +32,11 @@ use rafka_protocols::{Protocol, rpc};
 
 pub use sample::{PartitionSample, Sample};
 
+use crate::groups::Groups;
 pub use crate::mesh::SwarmRecorder;
 
 /// Upper bounds of the latency buckets, in seconds. A fetch may wait for thirty.
-const LATENCY_SECONDS: [f64; 17] =
+pub(crate) const LATENCY_SECONDS: [f64; 17] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 /// The node's metrics. Shared by everything that counts and by the ops door that shows them.
@@ -114,6 +116,18 @@ impl Metrics {
     /// Shows the counters of the Kafka door. Call it once.
     pub fn kafka(&self, counters: Arc<rafka_kafka::metrics::Metrics>) {
         self.registry.lock().register_collector(Box::new(kafka::KafkaDoor(counters)));
+    }
+
+    /// Shows the coordinators of consumer groups. Call it once.
+    pub fn groups(&self, groups: Groups) {
+        let mut registry = self.registry.lock();
+        registry.register_with_unit(
+            "rafka_group_commit_duration",
+            "Time from a commit of offsets to its answer, once it is committed itself",
+            Unit::Seconds,
+            groups.commit_latency(),
+        );
+        registry.register_collector(Box::new(groups::Coordinators(groups)));
     }
 
     /// Asks `source` at each scrape for what the node is at that moment; `partitions_max` of its partitions get series

@@ -18,6 +18,7 @@ mod flusher;
 mod folders;
 mod keeper;
 mod known;
+mod led;
 mod meta;
 mod offsets;
 mod parked;
@@ -28,7 +29,7 @@ mod rewrite;
 mod shutdown;
 mod stats;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -50,6 +51,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub use clock::{Clock, SystemClock};
 pub use config::Config;
+pub use led::Extent;
 pub use produce::Unsettled;
 pub use reconcile::Reconciled;
 pub use shutdown::ShutdownError;
@@ -60,6 +62,7 @@ use compaction::Cleaner;
 use flusher::Flusher;
 use keeper::Keeper;
 use known::Known;
+use produce::Author;
 use reconcile::{Failed, Progress};
 use replica::Replica;
 use shutdown::Threads;
@@ -179,7 +182,12 @@ impl Partitions {
 
     /// The first half of [`Self::produce`]: ends when everything is in the log or refused.
     pub async fn append(&self, request: Produce) -> Unsettled {
-        self.inner.append(request).await
+        self.inner.append(request, Author::Client).await
+    }
+
+    /// As [`Self::append`], for the node itself: internal topics are written in no other way.
+    pub async fn append_internal(&self, request: Produce) -> Unsettled {
+        self.inner.append(request, Author::Node).await
     }
 
     /// Reads committed batches, waiting for `min_bytes` of them at most `max_wait_ms`. Cancel safe.

@@ -21,6 +21,7 @@ use crate::cluster::{Cluster, Standing};
 use crate::config::Config;
 use crate::consensus::RaftLog;
 use crate::datadir::{DataDir, DataDirError};
+use crate::groups::Groups;
 use crate::logging::LevelHandle;
 use crate::mesh;
 use crate::mesh::Multiaddr;
@@ -34,6 +35,7 @@ pub struct Server {
     data: Arc<DataDir>,
     cluster: Arc<Cluster>,
     partitions: Arc<Partitions>,
+    groups: Groups,
     raft: Option<RaftLog>,
     health: Health,
     ops: Option<SocketAddr>,
@@ -53,6 +55,8 @@ pub(crate) struct Stop {
     pub(crate) accept: CancellationToken,
     /// Requests under way.
     pub(crate) requests: TaskTracker,
+    /// Coordinators of groups.
+    pub(crate) groups: CancellationToken,
     /// Registrar, feed, publisher and whatever else talks to the cluster.
     pub(crate) membership: CancellationToken,
     /// The controller and its log.

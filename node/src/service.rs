@@ -5,6 +5,7 @@
 
 mod admin;
 mod fetch;
+mod group;
 mod hello;
 pub(crate) mod kafka;
 mod produce;
@@ -25,6 +26,7 @@ use tracing::Instrument;
 
 use crate::cluster::Cluster;
 use crate::config;
+use crate::groups::Groups;
 use crate::mesh::Request;
 use crate::metrics::Metrics;
 use crate::partitions::Partitions;
@@ -35,6 +37,8 @@ pub(crate) struct Service {
     pub(crate) cluster: Arc<Cluster>,
     /// The partitions that this node hosts.
     pub(crate) partitions: Arc<Partitions>,
+    /// The coordinators of groups on this node.
+    pub(crate) groups: Groups,
     /// Metrics of requests.
     pub(crate) metrics: Arc<Metrics>,
     /// Everybody is let in, whatever the cluster says (`--insecure`).
@@ -85,6 +89,7 @@ impl Service {
             Protocol::Admin => admin::serve(self, standing, &frame).await,
             Protocol::Produce => produce::serve(&self.partitions, frame).await,
             Protocol::Fetch => fetch::serve(&self.partitions, frame).await,
+            Protocol::Group => group::serve(self, peer, frame).await,
         };
         self.metrics.request(protocol, outcome, began.elapsed());
         respond.respond(Ok(reply));

@@ -1,7 +1,7 @@
 //! libp2p wire contracts of the mesh: what peers say to each other, and how it is framed, bounded and carried.
 //!
 //! One module and one `.proto` for each protocol: [`hello`], [`register`], [`watch`], [`resolve`], [`admin`],
-//! [`produce`], [`fetch`], and the hints of [`gossip`]. A message is a [`Frame`]: a protobuf header and raw bytes that
+//! [`produce`], [`fetch`], [`group`], and the hints of [`gossip`]. A message is a [`Frame`]: a protobuf header and raw bytes that
 //! nobody re-encodes. [`rpc`] carries frames over request-response without letting bodies pass through the task of the
 //! swarm, and [`transport`] is the one definition of how connections are made.
 
@@ -11,6 +11,7 @@ pub mod certificate;
 pub mod fetch;
 pub mod frame;
 pub mod gossip;
+pub mod group;
 pub mod hello;
 pub mod produce;
 mod proto;

@@ -3,8 +3,8 @@
 use libp2p::StreamProtocol;
 use rafka_model::ClusterId;
 use rafka_model::limits::{
-    CONTROL_HEADER_BYTES_MAX, FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES_MAX, HELLO_HEADER_BYTES_MAX,
-    REQUEST_HEADER_BYTES_MAX,
+    CONTROL_HEADER_BYTES_MAX, FRAME_BODY_BYTES_MAX, FRAME_HEADER_BYTES_MAX, GROUP_REPLY_BYTES_MAX,
+    GROUP_REQUEST_BYTES_MAX, HELLO_HEADER_BYTES_MAX, REQUEST_HEADER_BYTES_MAX,
 };
 
 use crate::frame::Caps;
@@ -26,6 +26,8 @@ pub enum Protocol {
     Produce,
     /// Read batches and offsets.
     Fetch,
+    /// Consumer groups.
+    Group,
 }
 
 /// How many protocols there are.
@@ -33,8 +35,8 @@ pub(crate) const PROTOCOLS: usize = Protocol::ALL.len();
 
 impl Protocol {
     /// Every protocol, in the order of their declaration.
-    pub const ALL: [Self; 7] =
-        [Self::Hello, Self::Register, Self::Watch, Self::Resolve, Self::Admin, Self::Produce, Self::Fetch];
+    pub const ALL: [Self; 8] =
+        [Self::Hello, Self::Register, Self::Watch, Self::Resolve, Self::Admin, Self::Produce, Self::Fetch, Self::Group];
 
     /// The word in the protocol's name, and its label in metrics.
     #[must_use]
@@ -47,6 +49,7 @@ impl Protocol {
             Self::Admin => "admin",
             Self::Produce => "produce",
             Self::Fetch => "fetch",
+            Self::Group => "group",
         }
     }
 
@@ -76,6 +79,7 @@ impl Protocol {
             }
             Self::Produce => Caps { header: REQUEST_HEADER_BYTES_MAX, body: FRAME_BODY_BYTES_MAX },
             Self::Fetch => Caps { header: REQUEST_HEADER_BYTES_MAX, body: 0 },
+            Self::Group => Caps { header: HELLO_HEADER_BYTES_MAX, body: GROUP_REQUEST_BYTES_MAX },
         }
     }
 
@@ -89,6 +93,7 @@ impl Protocol {
             Self::Watch | Self::Admin | Self::Fetch => {
                 Caps { header: FRAME_HEADER_BYTES_MAX, body: FRAME_BODY_BYTES_MAX }
             }
+            Self::Group => Caps { header: HELLO_HEADER_BYTES_MAX, body: GROUP_REPLY_BYTES_MAX },
         }
     }
 }

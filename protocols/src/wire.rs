@@ -96,7 +96,21 @@ pub(crate) fn decode<T: Message + Default>(
     fields: usize,
     nested: &[u32],
 ) -> Result<T, DecodeError> {
-    let count = count_fields(bytes, nested, fields, 0)?;
+    let tree: Vec<_> = nested.iter().map(|tag| Inside(*tag, &[])).collect();
+    decode_tree(bytes, what, fields, &tree)
+}
+
+/// The message of this number, and messages inside of it, whose fields count too.
+pub(crate) struct Inside(pub(crate) u32, pub(crate) &'static [Self]);
+
+/// As [`decode`], where messages nest more deeply.
+pub(crate) fn decode_tree<T: Message + Default>(
+    bytes: &Bytes,
+    what: &'static str,
+    fields: usize,
+    tree: &[Inside],
+) -> Result<T, DecodeError> {
+    let count = count_fields(bytes, tree, fields, 0)?;
     if count > fields {
         return Err(DecodeError::TooMany { what, count, limit: fields });
     }
@@ -104,16 +118,17 @@ pub(crate) fn decode<T: Message + Default>(
 }
 
 /// Counts fields, no further than one more than `limit`.
-fn count_fields(mut bytes: &[u8], nested: &[u32], limit: usize, mut count: usize) -> Result<usize, DecodeError> {
+fn count_fields(mut bytes: &[u8], tree: &[Inside], limit: usize, mut count: usize) -> Result<usize, DecodeError> {
     let malformed = |error: prost::DecodeError| DecodeError::Malformed(error.to_string());
     while bytes.has_remaining() && count <= limit {
         let (tag, wire_type) = decode_key(&mut bytes).map_err(malformed)?;
         count += 1;
-        if wire_type == WireType::LengthDelimited && nested.contains(&tag) {
+        let inside = tree.iter().find(|inside| inside.0 == tag && wire_type == WireType::LengthDelimited);
+        if let Some(Inside(_, tree)) = inside {
             let length = decode_varint(&mut bytes).map_err(malformed)?;
             let inner = usize::try_from(length).ok().and_then(|length| bytes.get(..length));
             let inner = inner.ok_or_else(|| DecodeError::Malformed("message is cut off".to_owned()))?;
-            count = count_fields(inner, &[], limit, count)?;
+            count = count_fields(inner, tree, limit, count)?;
             bytes.advance(inner.len());
         } else {
             skip_field(wire_type, tag, &mut bytes, DecodeContext::default()).map_err(malformed)?;

@@ -116,7 +116,7 @@ impl Alteration {
                 refuse("log levels cannot be altered from here: set node.log_level in the node's configuration file")
             }
             resource::CLIENT_METRICS => refuse("subscriptions to metrics of clients are not available in this version"),
-            resource::GROUP => refuse("configs of groups are not available in this version"),
+            resource::GROUP => refuse("configs of a group cannot be altered: all groups have those of their coordinator's node"),
             _ => refuse("there are no configs of this type of resource"),
         }
     }

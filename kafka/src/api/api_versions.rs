@@ -8,8 +8,24 @@ use crate::error;
 use crate::messages::api_versions::{ApiVersion, FinalizedFeatureKey, Request, Response, SupportedFeatureKey};
 use rafka_broker::ErrorCode;
 
-/// Name of the one feature.
-pub(crate) const METADATA_FEATURE: &str = "metadata.version";
+/// What clients look at to know what a cluster can do.
+pub(crate) struct Feature {
+    pub(crate) name: &'static str,
+    /// Lowest level that is supported.
+    pub(crate) level_min: i16,
+    /// Highest level that is supported; the level that is in force.
+    pub(crate) level: i16,
+}
+
+/// The features, whose levels follow Rafka's own version.
+pub(crate) const FEATURES: &[Feature] = &[
+    Feature { name: "metadata.version", level_min: METADATA_VERSION_MIN, level: METADATA_VERSION },
+    // Groups of KIP-848.
+    Feature { name: "group.version", level_min: 0, level: 1 },
+];
+
+/// First version that can tell a lowest level of 0 (KIP-1022).
+const LEVEL_ZERO_FROM: i16 = 4;
 
 pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, _: &Client, version: i16, request: Request) -> Response {
     if version >= 3 && !(is_name(&request.client_software_name) && is_name(&request.client_software_version)) {
@@ -18,19 +34,27 @@ pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, _: &Client, version: i16
     let epoch = i64::try_from(door.desk.image().index.0).unwrap_or(i64::MAX);
     Response {
         api_keys: SERVED.iter().copied().map(row).collect(),
-        supported_features: vec![SupportedFeatureKey {
-            name: METADATA_FEATURE.into(),
-            // Below version 4 a minimum of 0 cannot be told; this one never is 0 (KIP-1022).
-            min_version: METADATA_VERSION_MIN,
-            max_version: METADATA_VERSION,
-        }],
+        supported_features: FEATURES.iter().filter_map(|feature| supported(version, feature)).collect(),
         finalized_features_epoch: epoch,
-        finalized_features: vec![FinalizedFeatureKey {
-            name: METADATA_FEATURE.into(),
-            max_version_level: METADATA_VERSION,
-            min_version_level: METADATA_VERSION,
-        }],
+        finalized_features: FEATURES.iter().map(finalized).collect(),
         ..Response::default()
+    }
+}
+
+/// `None` where the version cannot tell it.
+fn supported(version: i16, feature: &Feature) -> Option<SupportedFeatureKey> {
+    (version >= LEVEL_ZERO_FROM || feature.level_min > 0).then(|| SupportedFeatureKey {
+        name: feature.name.into(),
+        min_version: feature.level_min,
+        max_version: feature.level,
+    })
+}
+
+fn finalized(feature: &Feature) -> FinalizedFeatureKey {
+    FinalizedFeatureKey {
+        name: feature.name.into(),
+        max_version_level: feature.level,
+        min_version_level: feature.level,
     }
 }
 
@@ -73,7 +97,11 @@ mod tests {
         assert_eq!(response.api_keys.len(), SERVED.len());
         let produce = &response.api_keys[0];
         assert_eq!((produce.api_key, produce.min_version, produce.max_version), (0, 0, 13), "KAFKA-18659");
-        assert_eq!(response.finalized_features[0].max_version_level, METADATA_VERSION);
+        let levels: Vec<_> =
+            response.finalized_features.iter().map(|one| (&*one.name, one.max_version_level)).collect();
+        assert_eq!(levels, [("metadata.version", METADATA_VERSION), ("group.version", 1)]);
+        let supported = |response: &Response| response.supported_features.len();
+        assert_eq!((supported(&response), supported(&ask(3, "kafka.py").await)), (2, 1), "KIP-1022");
     }
 
     #[tokio::test]

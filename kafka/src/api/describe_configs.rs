@@ -58,7 +58,8 @@ fn described<D: FrontDesk>(door: &Door<D>, asked: &DescribeConfigsResource) -> R
             Ok(configs::of_node(door.desk.settings()).collect())
         }
         resource::BROKER_LOGGER => here(door, name).map(|()| Vec::new()),
-        resource::CLIENT_METRICS | resource::GROUP if !name.is_empty() => Ok(Vec::new()),
+        resource::GROUP if !name.is_empty() => Ok(configs::of_group(&door.desk.settings()).collect()),
+        resource::CLIENT_METRICS if !name.is_empty() => Ok(Vec::new()),
         kind => {
             let text = format!("there are no configs of {} {:?}", resource::name(kind), name);
             Err(Failure::new(ErrorCode::InvalidRequest, text))
@@ -173,7 +174,8 @@ mod tests {
             (resource::BROKER, "one", 42, 0),
             (resource::BROKER_LOGGER, "1", 0, 0),
             (resource::BROKER_LOGGER, "2", 42, 0),
-            (resource::GROUP, "g", 0, 0),
+            (resource::GROUP, "g", 0, 2),
+            (resource::GROUP, "", 42, 0),
             (resource::CLIENT_METRICS, "", 42, 0),
             (resource::TOPIC, "nope", 3, 0),
             (99, "x", 42, 0),
@@ -181,5 +183,26 @@ mod tests {
             let told = ask(&door, 4, &about(kind, name, None)).await.results.remove(0);
             assert_eq!((told.error_code, told.configs.len()), (code, count), "{kind} {name:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_group_has_the_settings_of_its_node() {
+        let door = deciding_with(|fake| {
+            fake.settings = vec![Setting {
+                name: "group.consumer.session.timeout.ms".to_owned(),
+                value: Some("9000".to_owned()),
+                ..Setting::default()
+            }];
+        });
+        let told = ask(&door, 4, &about(resource::GROUP, "g", None)).await.results.remove(0).configs;
+        let told: Vec<_> = told
+            .iter()
+            .map(|one| (&*one.name, one.value.as_deref().expect("a value"), one.config_source, &*one.synonyms[0].name))
+            .collect();
+        let heartbeat =
+            ("consumer.heartbeat.interval.ms", "5000", source::DEFAULT, "group.consumer.heartbeat.interval.ms");
+        let session =
+            ("consumer.session.timeout.ms", "9000", source::STATIC_BROKER, "group.consumer.session.timeout.ms");
+        assert_eq!(told, [heartbeat, session]);
     }
 }

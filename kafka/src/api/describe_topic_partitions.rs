@@ -10,7 +10,7 @@ use rafka_model::{NodeId, TopicName};
 use crate::advertise::{Endpoint, number};
 use crate::api::metadata::TOPIC_OPERATIONS;
 use crate::desk::FrontDesk;
-use crate::door::{Client, Door, uuid};
+use crate::door::{Client, Door, is_internal, uuid};
 use crate::error;
 use crate::messages::describe_topic_partitions::{
     Cursor, DescribeTopicPartitionsResponsePartition as Partition, DescribeTopicPartitionsResponseTopic as TopicPage,
@@ -69,6 +69,7 @@ fn page(image: &Image, endpoints: &[Endpoint], topic: &Topic, begin: usize, limi
     TopicPage {
         name: Some(topic.name.to_string().into()),
         topic_id: uuid(topic.id),
+        is_internal: is_internal(topic.name.as_str()),
         partitions: states.map(|(index, state)| partition(image, endpoints, index, state)).collect(),
         topic_authorized_operations: TOPIC_OPERATIONS,
         ..TopicPage::default()
@@ -136,6 +137,16 @@ mod tests {
         assert_eq!((all.topics.len(), all.next_cursor), (2, None));
         let gone = ask(&door, 0, &request(&[], 9, Some(("beta", 7)))).await;
         assert_eq!(shape(&gone).0, [("orders", vec![0, 1, 2])], "the cursor's topic was deleted");
+    }
+
+    #[tokio::test]
+    async fn the_topic_of_the_coordinators_is_internal() {
+        let door = deciding_with(|fake| {
+            add_topic(Arc::make_mut(&mut fake.image.lock()), "__consumer_offsets", &[1]);
+        });
+        let told = ask(&door, 0, &request(&[], 9, None)).await;
+        let internal: Vec<_> = told.topics.iter().map(|topic| topic.is_internal).collect();
+        assert_eq!((internal, shape(&told).0[0].0), (vec![true, false], "__consumer_offsets"));
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use rafka_model::{NodeId, TopicName};
 
 use crate::advertise::{Endpoint, number};
 use crate::desk::FrontDesk;
-use crate::door::{Client, Door, topic_by_name, topic_id, uuid};
+use crate::door::{Client, Door, is_internal, topic_by_name, topic_id, uuid};
 use crate::error;
 use crate::messages::metadata::{
     MetadataRequestTopic, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic, Request, Response,
@@ -88,8 +88,14 @@ fn refused(code: i16, topics: &[MetadataRequestTopic]) -> Response {
 async fn create_missing<D: FrontDesk>(door: &Door<D>, topics: &[MetadataRequestTopic]) -> Vec<(String, Failure)> {
     let image = door.desk.image();
     let missing = topics.iter().filter_map(|topic| topic.name.as_ref()).filter_map(|name| TopicName::new(name).ok());
+    let (internal, missing): (Vec<_>, Vec<_>) =
+        missing.filter(|name| image.topic(name).is_none()).partition(|name| is_internal(name.as_str()));
+    if !internal.is_empty() {
+        // Who keeps it knows how it must be. Without it the client is told to ask again, or that there is none.
+        let _ = door.desk.coordinator("").await;
+    }
     let missing: Vec<_> = missing
-        .filter(|name| image.topic(name).is_none())
+        .into_iter()
         .take(KAFKA_AUTO_CREATE_TOPICS_MAX)
         .map(|name| NewTopic { name: name.to_string(), ..NewTopic::default() })
         .collect();
@@ -164,7 +170,7 @@ impl Shape<'_> {
             error_code: error::NONE,
             name: Some(topic.name.to_string().into()),
             topic_id: uuid(topic.id),
-            is_internal: false,
+            is_internal: is_internal(topic.name.as_str()),
             partitions: (0..).zip(&topic.partitions).map(partition).collect(),
             topic_authorized_operations: self.operations,
         }
@@ -312,5 +318,19 @@ mod tests {
         let response = ask(&door(Fake::default()), 8, asked).await;
         assert_eq!(response.topics[0].topic_authorized_operations, TOPIC_OPERATIONS);
         assert_eq!(response.cluster_authorized_operations, CLUSTER_OPERATIONS);
+    }
+
+    #[tokio::test]
+    async fn the_topic_of_the_coordinators_is_internal_and_made_by_them() {
+        let door = door(Fake { answer: Box::new(makes_topics), ..Fake::default() });
+        let told = ask(&door, 13, named(&["__consumer_offsets"])).await;
+        assert_eq!(codes(&told), [3], "who coordinates did not make it");
+        assert!(door.desk.asked.lock().is_empty(), "nobody else makes it");
+        add_topic(Arc::make_mut(&mut door.desk.image.lock()), "__consumer_offsets", &[1]);
+        for version in 1..=13 {
+            let told = ask(&door, version, named(&["orders", "__consumer_offsets"])).await;
+            let internal: Vec<_> = told.topics.iter().map(|topic| topic.is_internal).collect();
+            assert_eq!(internal, [false, true]);
+        }
     }
 }

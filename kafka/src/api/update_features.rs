@@ -1,12 +1,12 @@
-//! UpdateFeatures: the one feature stays at its level; Rafka's own levels follow its versions.
+//! UpdateFeatures: features stay at their levels, which follow Rafka's own version.
 
 use std::collections::BTreeSet;
 
 use rafka_broker::ErrorCode;
 
-use crate::api::api_versions::METADATA_FEATURE;
+use crate::api::api_versions::FEATURES;
 use crate::desk::FrontDesk;
-use crate::door::{Client, Door, METADATA_VERSION};
+use crate::door::{Client, Door};
 use crate::error;
 use crate::messages::update_features::{FeatureUpdateKey, Request, Response, UpdatableFeatureResult};
 
@@ -37,11 +37,15 @@ pub(crate) async fn serve<D: FrontDesk>(_: &Door<D>, _: &Client, version: i16, r
 }
 
 fn refusal(update: &FeatureUpdateKey) -> Option<(i16, String)> {
-    let (feature, level) = (&update.feature, update.max_version_level);
-    let text = match &**feature {
-        METADATA_FEATURE if level == METADATA_VERSION => return None,
-        METADATA_FEATURE => format!("{feature} is {METADATA_VERSION} and cannot be {level}"),
-        _ => format!("there is no feature {:?}, only {METADATA_FEATURE}", feature.chars().take(80).collect::<String>()),
+    let (name, level) = (&update.feature, update.max_version_level);
+    let text = match FEATURES.iter().find(|feature| *name == feature.name) {
+        Some(feature) if feature.level == level => return None,
+        Some(feature) => format!("{name} is {} and cannot be {level}", feature.level),
+        None => {
+            let known: Vec<_> = FEATURES.iter().map(|feature| feature.name).collect();
+            let name: String = name.chars().take(80).collect();
+            format!("there is no feature {name:?}, only {}", known.join(" and "))
+        }
     };
     Some((error::INVALID_UPDATE_VERSION, text))
 }
@@ -49,7 +53,10 @@ fn refusal(update: &FeatureUpdateKey) -> Option<(i16, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::door::METADATA_VERSION;
     use crate::fake::decides::{ask, deciding};
+
+    const METADATA_FEATURE: &str = "metadata.version";
 
     fn update(feature: &'static str, max_version_level: i16) -> FeatureUpdateKey {
         FeatureUpdateKey { feature: feature.into(), max_version_level, ..FeatureUpdateKey::default() }
@@ -60,6 +67,8 @@ mod tests {
         for version in [0, 1, 2] {
             for (updates, code) in [
                 (vec![update(METADATA_FEATURE, METADATA_VERSION)], 0),
+                (vec![update("group.version", 1)], 0),
+                (vec![update("group.version", 0)], 95),
                 (vec![update(METADATA_FEATURE, METADATA_VERSION - 1)], 95),
                 (vec![update(METADATA_FEATURE, METADATA_VERSION + 1)], 95),
                 (vec![update(METADATA_FEATURE, METADATA_VERSION), update("foo", 1)], 95),

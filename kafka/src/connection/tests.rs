@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rafka_broker::group::request::{GroupReply, JoinReply};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
@@ -9,7 +10,7 @@ use super::*;
 use crate::door::Config;
 use crate::fake::{self, Fake};
 use crate::header::{ResponseHeader, request_frame};
-use crate::messages::{Call, api_versions, decode_all, fetch, list_offsets, metadata, produce};
+use crate::messages::{Call, api_versions, decode_all, fetch, join_group, list_offsets, metadata, produce, sync_group};
 use crate::metrics::Metrics;
 
 /// The client's end of a connection that is served.
@@ -328,4 +329,103 @@ async fn large_frames_come_in_steps_and_requests_sent_before_leaving_are_served(
     drop(stream);
     assert!(matches!(served.await.expect("no panic"), End::Left | End::Broken(_)));
     assert_eq!(door.desk.logs.lock()[&door.desk.orders(0)].len(), 4);
+}
+
+/// A door whose coordinator answers once there are permits.
+fn waiting(settled: &Arc<Semaphore>) -> Arc<Door<Fake>> {
+    let mut fake = Fake { settled: Some(settled.clone()), ..Fake::default() };
+    fake.coordinates = Box::new(|_| Ok(GroupReply::Join(JoinReply::TakeMemberId("m".to_owned()))));
+    fake::door(fake)
+}
+
+/// Waits until the coordinator was asked so many times.
+async fn asked(door: &Door<Fake>, times: usize) {
+    while door.desk.asked_groups.lock().len() < times {
+        tokio::task::yield_now().await;
+    }
+}
+
+fn join_of(metadata_bytes: usize) -> join_group::Request {
+    let protocol =
+        join_group::JoinGroupRequestProtocol { name: "range".into(), metadata: vec![7; metadata_bytes].into() };
+    join_group::Request { group_id: "g".into(), protocols: vec![protocol], ..join_group::Request::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_join_may_wait_for_longer_than_silence_may_last() {
+    let settled = Arc::new(Semaphore::new(0));
+    let door = waiting(&settled);
+    let mut wire = Wire::new(&door);
+    wire.send(5, &join_of(1)).await;
+    asked(&door, 1).await;
+    tokio::time::sleep(Duration::from_millis(3 * door.config.idle_ms)).await;
+    settled.add_permits(1);
+    assert_eq!(wire.receive::<join_group::Request>(5).await.1.error_code, 79);
+    assert!(matches!(wire.end().await, End::Expired("nothing came")));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_while_it_waits_for_others_frees_its_place() {
+    let settled = Arc::new(Semaphore::new(0));
+    let door = waiting(&settled);
+    let mut wire = Wire::new(&door);
+    wire.send(5, &join_of(1)).await;
+    asked(&door, 1).await;
+    let mut other = Wire::new(&door);
+    other.send(3, &sync_group::Request { group_id: "g".into(), ..sync_group::Request::default() }).await;
+    asked(&door, 2).await;
+    let mut calm = Wire::new(&door);
+    for wire in [wire, other] {
+        let Wire { stream, served, .. } = wire;
+        drop(stream);
+        let end = served.await.expect("no panic");
+        assert!(matches!(end, End::Left | End::Broken(_)), "{end}");
+    }
+    assert_eq!(calm.ask(8, &metadata::Request::default()).await.topics.len(), 1);
+    assert_eq!(door.metrics.connections.get(), 1);
+}
+
+#[tokio::test]
+async fn a_stopping_node_does_not_wait_for_members() {
+    let settled = Arc::new(Semaphore::new(0));
+    let door = waiting(&settled);
+    let mut wire = Wire::new(&door);
+    wire.send(5, &join_of(1)).await;
+    asked(&door, 1).await;
+    drop(wire.stop.take());
+    assert!(matches!(wire.end().await, End::Stopped));
+}
+
+#[tokio::test]
+async fn members_that_wait_hold_none_of_the_memory_that_requests_share() {
+    let settled = Arc::new(Semaphore::new(0));
+    let mut fake = Fake { settled: Some(settled.clone()), ..Fake::default() };
+    fake.coordinates = Box::new(|_| Ok(GroupReply::Join(JoinReply::TakeMemberId("m".to_owned()))));
+    let door = door_of(fake, Config { request_bytes_max: 300_000, ..Config::default() });
+    let mut wires = Vec::new();
+    for i in 1..=4 {
+        let mut wire = Wire::new(&door);
+        wire.send(5, &join_of(200_000)).await;
+        asked(&door, i).await;
+        wires.push(wire);
+    }
+    let value = "x".repeat(200_000);
+    assert_eq!(offset_of(&Wire::new(&door).ask(9, &produce_of(1, &[&value])).await), (0, 0));
+    settled.add_permits(wires.len());
+    for mut wire in wires {
+        assert_eq!(wire.receive::<join_group::Request>(5).await.1.error_code, 79);
+    }
+}
+
+#[tokio::test]
+async fn topics_of_the_cluster_are_written_by_its_tools_alone() {
+    let door = fake::door(Fake::default());
+    fake::add_topic(Arc::make_mut(&mut door.desk.image.lock()), "__consumer_offsets", &[1]);
+    let mut wire = Wire::new(&door);
+    let mut request = produce_of(1, &["a"]);
+    request.topic_data[0].name = "__consumer_offsets".into();
+    assert_eq!(offset_of(&wire.ask(9, &request).await), (17, -1));
+    let frame = request_frame(9, 1, Some("__admin_client".into()), &request).expect("fits").concat();
+    wire.stream.write_all(&frame).await.expect("open");
+    assert_eq!(offset_of(&wire.receive::<produce::Request>(9).await.1), (0, 0));
 }

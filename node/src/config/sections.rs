@@ -9,6 +9,7 @@ use rafka_model::ClusterId;
 use rafka_model::limits::{
     BATCH_BYTES_MAX, COMPACTION_BUFFER_BYTES_MAX, COMPACTION_BUFFER_BYTES_MIN, FLUSH_DIRTY_BYTES_MAX,
     FLUSH_DIRTY_MS_MAX, KAFKA_REQUEST_BYTES_MAX, METRIC_PARTITIONS_MAX, NODES_MAX, OPS_CONNECTIONS_MAX,
+    TOPIC_PARTITIONS_MAX,
 };
 use rafka_protocols::address::{AdvertisedAddress, BootstrapAddress, ListenAddress};
 
@@ -174,6 +175,40 @@ section! {
 }
 
 section! {
+    /// Consumer groups, and the topic in which their coordinators keep offsets.
+    Groups "groups" {
+        /// Time that a coordinator waits for more members before an empty group begins its first generation.
+        initial_rebalance_delay_ms: u64, milliseconds(0, 3_600_000), is("3000"), "";
+        /// Shortest session that a member of a classic group may ask for.
+        min_session_timeout_ms: i32, milliseconds(1, i32::MAX as i64), is("6000"), "";
+        /// Longest session that a member of a classic group may ask for.
+        max_session_timeout_ms: i32, milliseconds(1, i32::MAX as i64), is("1800000"), "";
+        /// Members of a classic group.
+        max_size: usize, count(1, i32::MAX as i64), is("2147483647"), "";
+        /// Silence after which a member of a group of the new protocol (KIP-848) counts as dead.
+        consumer_session_timeout_ms: u64, milliseconds(1, i32::MAX as i64), is("45000"), "";
+        /// How often a member of a group of the new protocol is told to say that it lives.
+        consumer_heartbeat_interval_ms: i32, milliseconds(1, i32::MAX as i64), is("5000"), "";
+        /// Members of a group of the new protocol.
+        consumer_max_size: usize, count(1, i32::MAX as i64), is("2147483647"), "";
+        /// Bytes of the words that a client may commit with an offset.
+        offset_metadata_max_bytes: usize, Kind::Integer { min: 0, max: i32::MAX as i64, unit: Unit::Bytes }, is("4096"), "";
+        /// Minutes for which offsets of a group without members, and of partitions that no member reads, are kept.
+        offsets_retention_minutes: u64, count(1, i32::MAX as i64), is("10080"), "";
+        /// Time between two looks for offsets to forget.
+        offsets_retention_check_interval_ms: u64, milliseconds(1, i64::MAX), is("600000"), "";
+        /// Longest wait for a commit to be safe. Later than that the coordinator begins again from its log.
+        offsets_commit_timeout_ms: u32, milliseconds(1, 30_000), is("5000"), "";
+        /// Partitions of the offsets topic, when it is made: with the first group.
+        offsets_topic_num_partitions: u32, count(1, TOPIC_PARTITIONS_MAX as i64), is("50"), "";
+        /// Replicas of the offsets topic, if there are as many nodes when it is made.
+        offsets_topic_replication_factor: u16, count(1, 16), is("3"), "";
+        /// Bytes of a segment of the offsets topic, when it is made. Small ones are compacted, and loaded, sooner.
+        offsets_topic_segment_bytes: u64, Kind::Integer { min: 1024 * 1024, max: i32::MAX as i64, unit: Unit::Bytes }, is("104857600"), "";
+    }
+}
+
+section! {
     /// The cache of committed batches, used by every fetch.
     Cache "cache" {
         /// Memory that it may use; 0 turns it off.
@@ -218,6 +253,8 @@ pub struct Config {
     pub log: Log,
     /// Section `topic`.
     pub topic: Topic,
+    /// Section `groups`.
+    pub groups: Groups,
     /// Section `cache`.
     pub cache: Cache,
     /// Section `ops`.
@@ -236,6 +273,7 @@ impl Config {
         let cluster = Cluster::resolve(settings, problems);
         let log = Log::resolve(settings, problems);
         let topic = Topic::resolve(settings, problems);
+        let groups = Groups::resolve(settings, problems);
         let cache = Cache::resolve(settings, problems);
         let ops = Ops::resolve(settings, problems);
         let security = Security::resolve(settings, problems);
@@ -246,6 +284,7 @@ impl Config {
             cluster: cluster?,
             log: log?,
             topic: topic?,
+            groups: groups?,
             cache: cache?,
             ops: ops?,
             security: security?,
@@ -274,6 +313,7 @@ pub static SECTIONS: LazyLock<Vec<Section>> = LazyLock::new(|| {
         Section { name: "cluster", about: Cluster::ABOUT, keys: Cluster::KEYS },
         Section { name: "log", about: Log::ABOUT, keys: Log::KEYS },
         Section { name: "topic", about: Topic::ABOUT, keys: super::topic::keys() },
+        Section { name: "groups", about: Groups::ABOUT, keys: Groups::KEYS },
         Section { name: "cache", about: Cache::ABOUT, keys: Cache::KEYS },
         Section { name: "ops", about: Ops::ABOUT, keys: Ops::KEYS },
         Section { name: "security", about: Security::ABOUT, keys: Security::KEYS },

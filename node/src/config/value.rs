@@ -61,7 +61,7 @@ macro_rules! parsed {
     };
 }
 
-parsed!(u32, u64, usize, bool, String, ClusterId, AdvertisedAddress, BootstrapAddress, ListenAddress);
+parsed!(i32, u16, u32, u64, usize, bool, String, ClusterId, AdvertisedAddress, BootstrapAddress, ListenAddress);
 parsed!(Door, KafkaAdvertise, KafkaListen, LogFormat, LogLevel, OpsListen, Secret);
 
 impl FromText for PathBuf {

@@ -13,6 +13,15 @@ use super::Inner;
 use super::check::accept;
 use super::replica::{Accepted, Replica, Terms, failure_of};
 
+/// Who produces.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Author {
+    /// Somebody at a door: internal topics are not for them.
+    Client,
+    /// This node.
+    Node,
+}
+
 /// A produce that is in the log, as far as it was not refused. Dropping it gives up waiting, not the records.
 pub struct Unsettled {
     inner: Arc<Inner>,
@@ -29,12 +38,13 @@ struct Done {
 
 impl Inner {
     /// Cancel safe in the sense that records appended before the cancellation stay.
-    pub(super) async fn append(self: &Arc<Self>, request: Produce) -> Unsettled {
+    pub(super) async fn append(self: &Arc<Self>, request: Produce, author: Author) -> Unsettled {
         let timeout = Duration::from_millis(u64::from(request.timeout_ms).min(LONG_POLL_MS_MAX));
         let deadline = Instant::now() + timeout;
         let (acks, partitions) = (request.acks, request.partitions);
         let bytes: usize = partitions.iter().map(|part| part.records.len()).sum();
         let terms = Terms {
+            author,
             acks,
             believed: None,
             now: self.clock.wall(),
@@ -64,6 +74,10 @@ impl Inner {
 
     fn append_one(self: &Arc<Self>, part: ProducePartition, terms: Terms) -> Result<(Arc<Replica>, Accepted), Failure> {
         let replica = self.find(part.partition)?;
+        if replica.is_internal && terms.author == Author::Client {
+            let message = format!("topic {} is internal: only nodes write to it", replica.topic);
+            return Err(Failure::new(ErrorCode::InvalidTopic, message));
+        }
         let standing = replica.standing();
         // Refused again under the lock if it changes meanwhile; here it saves the checksum.
         standing.serve(part.partition, part.leader_epoch, &self.known.load())?;

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::{Mutex, MutexGuard};
+use rafka_broker::group::OFFSETS_TOPIC;
 use rafka_broker::metadata::PartitionState;
 use rafka_broker::producer;
 use rafka_broker::replication::{self, Input, Leader, Output, Position, Ticket};
@@ -38,6 +39,8 @@ pub(super) use append::{Accepted, Terms, failure_of};
 pub(super) struct Replica {
     pub(super) at: TopicPartition,
     pub(super) topic: TopicName,
+    /// Written by nodes only.
+    pub(super) is_internal: bool,
     dir: PathBuf,
     reader: LogReader,
     standing: ArcSwap<Standing>,
@@ -140,6 +143,7 @@ impl Replica {
         let start = log.log_start();
         let replica = Self {
             at,
+            is_internal: topic.as_str() == OFFSETS_TOPIC,
             topic,
             dir: dir.to_owned(),
             reader: log.reader(),

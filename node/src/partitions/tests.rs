@@ -48,20 +48,20 @@ impl Clock for TestClock {
 
 /// Counts reads, and holds syncs of segments back while its gate is closed.
 #[derive(Debug)]
-pub(super) struct WatchedDisk {
-    inner: Arc<dyn Disk>,
-    watch: Arc<Watch>,
+pub(crate) struct WatchedDisk {
+    pub(crate) inner: Arc<dyn Disk>,
+    pub(crate) watch: Arc<Watch>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     pub(super) reads: AtomicU64,
     closed: Mutex<bool>,
     moved: Condvar,
 }
 
 impl Watch {
-    pub(super) fn close_gate(&self, closed: bool) {
+    pub(crate) fn close_gate(&self, closed: bool) {
         *self.closed.lock() = closed;
         self.moved.notify_all();
     }
@@ -162,7 +162,7 @@ pub(super) struct Bench {
 }
 
 /// Settings under which everything happens soon.
-pub(super) fn quick() -> Config {
+pub(crate) fn quick() -> Config {
     Config { checkpoint_ms: 5, retention_check_ms: 5, flush_ms: 5, flushes_per_second: 10_000, ..Config::default() }
 }
 
@@ -389,7 +389,7 @@ pub(super) async fn fetch(
 }
 
 /// Waits for something that threads of the data path do in their own time and tell nobody.
-pub(super) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let wait = async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(1)).await;

@@ -1,4 +1,4 @@
-//! The end of the process, in stages under one deadline: stop accepting → tell the cluster → release and drain →
+//! The end of the process, in stages under one deadline: stop accepting → tell the cluster → end coordinators, release and drain →
 //! flush and mark clean → leave the mesh. The clean marker is written only if everything was flushed.
 
 use std::time::{Duration, Instant};
@@ -26,6 +26,9 @@ impl Server {
             warn!("the controller did not answer to the parting word");
         }
         self.stop.membership.cancel();
+        // Members of groups look for their coordinator elsewhere; those who wait for each other are told so at once.
+        self.groups.stop();
+        self.stop.groups.cancel();
         // Waiters are released with an error that sends them elsewhere; their replies still go out.
         self.partitions.release_waiters();
         if tokio::time::timeout(deadline / PARTING_SHARE, self.stop.requests.wait()).await.is_err() {
@@ -52,7 +55,7 @@ impl Server {
 
     /// Ends the node as a crash would, as far as one process can: nothing is flushed, nobody is told.
     pub async fn kill(self) {
-        for token in [&self.stop.accept, &self.stop.membership, &self.stop.ops] {
+        for token in [&self.stop.accept, &self.stop.membership, &self.stop.groups, &self.stop.ops] {
             token.cancel();
         }
         self.stop_quorum().await;

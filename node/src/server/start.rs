@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::consensus::{self, Member, NoPeers, RaftLog};
 use crate::controller::{ClusterKey, Driver};
 use crate::datadir::{DataDir, LastEnd};
+use crate::groups::{self, Groups};
 use crate::image::{ImageFile, ImageStore};
 use crate::kafka;
 use crate::logging::LevelHandle;
@@ -112,9 +113,12 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
         producer_ids: Default::default(),
     });
     let partitions = Arc::new(open_partitions(&config, &data, &disk)?);
+    let groups = open_groups(&config, &cluster, &partitions);
+    metrics.groups(groups.clone());
     let service = Arc::new(Service {
         cluster: cluster.clone(),
         partitions: partitions.clone(),
+        groups: groups.clone(),
         metrics: metrics.clone(),
         insecure: config.security.insecure,
         topic_defaults: config.topic.clone(),
@@ -132,6 +136,7 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
     tasks.spawn("members", &stop.membership, follow_members(cluster.clone()));
     tasks.spawn("greeter", &stop.membership, greet::run(cluster.clone(), connected));
     tasks.spawn("reconciler", &stop.membership, reconcile(cluster.clone(), partitions.clone()));
+    tasks.spawn("groups", &stop.groups, groups.clone().run());
     let source = load::Source { partitions: partitions.clone(), data: data.clone(), metrics: metrics.clone() };
     tasks.spawn("load teller", &stop.membership, load::tell(cluster.clone(), source));
     if cluster.controller.is_some() {
@@ -159,7 +164,21 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
     tasks.spawn("registrar", &stop.membership, async move { drop(refuse.send(Some(registrar.run().await))) });
 
     health.started();
-    Ok(Server { config, data, cluster, partitions, raft, health, ops, kafka: listening, tasks, stop, refused, began })
+    Ok(Server {
+        config,
+        data,
+        cluster,
+        partitions,
+        groups,
+        raft,
+        health,
+        ops,
+        kafka: listening,
+        tasks,
+        stop,
+        refused,
+        began,
+    })
 }
 
 /// Which cluster, and what is known of it: from the data directory, from a peer, or made anew.
@@ -298,6 +317,39 @@ fn open_partitions(config: &Config, data: &DataDir, disk: &Arc<dyn Disk>) -> Res
         },
     };
     Partitions::open(setup).map_err(|error| ServerError::Partitions(error.to_string()))
+}
+
+fn open_groups(config: &Config, cluster: &Arc<Cluster>, partitions: &Arc<Partitions>) -> Groups {
+    let settings = &config.groups;
+    let coordinator = rafka_broker::group::Config {
+        initial_rebalance_delay_ms: settings.initial_rebalance_delay_ms,
+        min_session_timeout_ms: settings.min_session_timeout_ms,
+        max_session_timeout_ms: settings.max_session_timeout_ms,
+        max_size: settings.max_size,
+        offsets_retention_ms: settings.offsets_retention_minutes * 60_000,
+        offsets_retention_check_interval_ms: settings.offsets_retention_check_interval_ms,
+        offset_metadata_max_bytes: settings.offset_metadata_max_bytes,
+        consumer_max_size: settings.consumer_max_size,
+        consumer_session_timeout_ms: settings.consumer_session_timeout_ms,
+        consumer_heartbeat_interval_ms: settings.consumer_heartbeat_interval_ms,
+    };
+    let controller = cluster.clone();
+    Groups::new(groups::Setup {
+        config: groups::Config {
+            coordinator,
+            commit_timeout_ms: settings.offsets_commit_timeout_ms,
+            topic_partitions: settings.offsets_topic_num_partitions,
+            topic_replication_factor: settings.offsets_topic_replication_factor,
+            topic_segment_bytes: settings.offsets_topic_segment_bytes,
+        },
+        images: cluster.images.clone(),
+        partitions: partitions.clone(),
+        clock: Arc::new(SystemClock::new()),
+        change: Box::new(move |request| {
+            let controller = controller.clone();
+            Box::pin(async move { controller.change(request).await })
+        }),
+    })
 }
 
 fn open_kafka(

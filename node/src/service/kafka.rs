@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rafka_broker::group::request::{Coordinator, Listed};
+use rafka_broker::group::{GroupReply, GroupRequest};
 use rafka_broker::metadata::Image;
 use rafka_broker::request::{
     Admin, AdminReply, DeleteRecords, EpochEnd, EpochEnds, Fetch, Fetched, FoundOffset, ListOffsets, PartitionReply,
@@ -31,6 +33,20 @@ pub(crate) struct Desk {
 const KAFKA_NAMES: &[(&str, &str)] = &[
     ("cluster.heartbeat_ms", "broker.heartbeat.interval.ms"),
     ("cluster.session_ms", "broker.session.timeout.ms"),
+    ("groups.consumer_heartbeat_interval_ms", "group.consumer.heartbeat.interval.ms"),
+    ("groups.consumer_max_size", "group.consumer.max.size"),
+    ("groups.consumer_session_timeout_ms", "group.consumer.session.timeout.ms"),
+    ("groups.initial_rebalance_delay_ms", "group.initial.rebalance.delay.ms"),
+    ("groups.max_session_timeout_ms", "group.max.session.timeout.ms"),
+    ("groups.max_size", "group.max.size"),
+    ("groups.min_session_timeout_ms", "group.min.session.timeout.ms"),
+    ("groups.offset_metadata_max_bytes", "offset.metadata.max.bytes"),
+    ("groups.offsets_commit_timeout_ms", "offsets.commit.timeout.ms"),
+    ("groups.offsets_retention_check_interval_ms", "offsets.retention.check.interval.ms"),
+    ("groups.offsets_retention_minutes", "offsets.retention.minutes"),
+    ("groups.offsets_topic_num_partitions", "offsets.topic.num.partitions"),
+    ("groups.offsets_topic_replication_factor", "offsets.topic.replication.factor"),
+    ("groups.offsets_topic_segment_bytes", "offsets.topic.segment.bytes"),
     ("kafka.advertise", "advertised.listeners"),
     ("kafka.auto_create_topics", "auto.create.topics.enable"),
     ("kafka.connections_max", "max.connections"),
@@ -102,6 +118,18 @@ impl FrontDesk for Desk {
 
     async fn next_producer_id(&self) -> Result<ProducerId, Failure> {
         self.service.cluster.next_producer_id().await
+    }
+
+    async fn group(&self, request: GroupRequest) -> Result<GroupReply, Failure> {
+        self.service.groups.ask(request).await
+    }
+
+    async fn list_groups(&self) -> Result<Vec<Listed>, Failure> {
+        self.service.groups.list().await
+    }
+
+    async fn coordinator(&self, group: &str) -> Result<Coordinator, Failure> {
+        self.service.groups.coordinator(group).await
     }
 
     fn producers(&self, partition: TopicPartition) -> Result<Vec<ActiveProducer>, Failure> {

@@ -19,7 +19,7 @@ use rafka_protocols::register::{Reply, Request};
 use rafka_protocols::resolve::Subject;
 use rafka_protocols::rpc::CallError;
 use rafka_protocols::watch::{View, Watch};
-use rafka_protocols::{Frame, Protocol, admin, fetch, hello, produce, register, resolve, watch};
+use rafka_protocols::{Frame, Protocol, admin, fetch, group, hello, produce, register, resolve, watch};
 
 use crate::peer::Peer;
 use crate::support::{Home, Node, cluster, create, eventually, new_topic, read_all};
@@ -56,6 +56,7 @@ fn valid(protocol: Protocol, topic: &TopicName, at: TopicPartition) -> Frame {
             let fetch = Fetch { max_wait_ms: 0, min_bytes: 1, max_bytes: 1 << 20, partitions: vec![partition] };
             fetch::encode_request(&fetch::Request::Fetch(fetch))
         }
+        Protocol::Group => group::encode_request(&group::Request::List),
     }
 }
 
@@ -69,6 +70,7 @@ fn refusal(protocol: Protocol, frame: &Frame) -> Option<Failure> {
         Protocol::Admin => admin::decode_reply(frame).expect("a reply").err(),
         Protocol::Produce => produce::decode_reply(frame).expect("a reply").err(),
         Protocol::Fetch => fetch::decode_reply(frame).expect("a reply").err(),
+        Protocol::Group => group::decode_reply(frame).expect("a reply").err(),
     }
 }
 

@@ -5,6 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rafka_broker::group::request::{
+    Caller, Commit, CommittedOffset, ConsumerDescription, ConsumerHeartbeat, ConsumerHeartbeatReply, ConsumerMember,
+    GroupDescription, GroupKind, GroupReply, GroupRequest, GroupState, Join, Listed, OffsetToCommit, OffsetsAsked,
+    Protocol, Sync, TopicPartitions,
+};
 use rafka_broker::metadata::{Delta, Entry, Image, Node, PartitionState, Role, Topic, encode_entry, encode_image};
 use rafka_broker::request::{
     Acks, Admin, AdminReply, ClusterDescription, ConfigChange, DeleteRecords, Fetch, FetchPartition, Fetched,
@@ -25,7 +30,7 @@ use rafka_protocols::gossip::{self, ClusterHint, Hint, LoadHint, MetaHint};
 use rafka_protocols::hello::{self, Admission, ClusterKey, Hello, Member};
 use rafka_protocols::resolve::Subject;
 use rafka_protocols::watch::{Content, Feed, View, Watch};
-use rafka_protocols::{Frame, admin, fetch, produce, register, resolve, watch};
+use rafka_protocols::{Frame, admin, fetch, group, produce, register, resolve, watch};
 
 use crate::targets::{CLUSTER_SEED, Shape, peer};
 
@@ -58,6 +63,7 @@ pub(crate) fn all() -> Seeds {
     seeds.extend(admins());
     seeds.extend(produces());
     seeds.extend(fetches());
+    seeds.extend(groups());
     seeds.extend(hints());
     seeds.extend(records());
     seeds.extend(kafka());
@@ -337,6 +343,58 @@ fn fetches() -> Seeds {
         ("fetch", "fetched", reply(fetch::Reply::Fetched(one(fetched)))),
         ("fetch", "offsets", reply(fetch::Reply::Offsets(one(found)))),
         ("fetch", "deleted", reply(fetch::Reply::Deleted(one(Offset(4))))),
+    ]
+}
+
+fn groups() -> Seeds {
+    let (group, member_id) = ("billing".to_owned(), "m-1".to_owned());
+    let owned = vec![TopicPartitions { topic: TOPIC, partitions: vec![PartitionId(0), PartitionId(2)] }];
+    let caller = Caller { client_id: "app".to_owned(), client_host: "/10.0.0.1".to_owned() };
+    let protocol = Protocol { name: "range".to_owned(), metadata: Bytes::from_static(b"metadata") };
+    let join = Join { group: group.clone(), protocols: vec![protocol], caller: caller.clone(), ..Join::default() };
+    let assignments = vec![(member_id.clone(), Bytes::from_static(b"assignment"))];
+    let sync = Sync { group: group.clone(), member_id: member_id.clone(), assignments, ..Sync::default() };
+    let heartbeat = ConsumerHeartbeat {
+        group: group.clone(),
+        member_id: member_id.clone(),
+        subscribed_topics: Some(vec!["orders".to_owned()]),
+        owned: Some(owned.clone()),
+        ..ConsumerHeartbeat::default()
+    };
+    let offset = OffsetToCommit { topic: "orders".to_owned(), offset: 7, ..OffsetToCommit::default() };
+    let commit = Commit { group: group.clone(), offsets: vec![offset], ..Commit::default() };
+    let topics = Some(vec![("orders".to_owned(), vec![PartitionId(0)])]);
+    let asked = OffsetsAsked { group: group.clone(), topics, ..OffsetsAsked::default() };
+    let stored = CommittedOffset { topic: "orders".to_owned(), topic_id: Some(TOPIC), ..CommittedOffset::default() };
+    let alive = ConsumerHeartbeatReply {
+        member_id: member_id.clone(),
+        assignment: Some(owned.clone()),
+        ..ConsumerHeartbeatReply::default()
+    };
+    let (state, kind) = (GroupState::Stable, GroupKind::Consumer);
+    let listed = Listed { group: group.clone(), protocol_type: "consumer".to_owned(), state, kind };
+    let member = ConsumerMember { member_id, caller, assignment: owned, ..ConsumerMember::default() };
+    let described = ConsumerDescription {
+        group: group.clone(),
+        state,
+        group_epoch: 3,
+        assignment_epoch: 3,
+        assignor: "uniform".to_owned(),
+        members: vec![member],
+    };
+    let ask = |request| parts(&group::encode_request(&group::Request::Group(request)));
+    let tell = |reply| parts(&group::encode_reply(&Ok(group::Reply::Group(reply))));
+    vec![
+        ("group", "join", ask(GroupRequest::Join(join))),
+        ("group", "sync", ask(GroupRequest::Sync(sync))),
+        ("group", "heartbeat", ask(GroupRequest::ConsumerHeartbeat(heartbeat))),
+        ("group", "commit", ask(GroupRequest::Commit(commit))),
+        ("group", "offsets", ask(GroupRequest::Offsets(asked))),
+        ("group", "coordinator", parts(&group::encode_request(&group::Request::Coordinator { group }))),
+        ("group", "alive", tell(GroupReply::ConsumerHeartbeat(alive))),
+        ("group", "stored", tell(GroupReply::Offsets(vec![stored]))),
+        ("group", "described", tell(GroupReply::Describe(GroupDescription::Consumer(described)))),
+        ("group", "listed", parts(&group::encode_reply(&Ok(group::Reply::List(vec![listed]))))),
     ]
 }
 

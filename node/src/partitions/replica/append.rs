@@ -15,6 +15,7 @@ use super::producers::repeated;
 use super::{Replica, Role, Standing, Uncommitted, Writer};
 use crate::partitions::Inner;
 use crate::partitions::known::Known;
+use crate::partitions::produce::Author;
 
 /// A produce that is in the log.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ pub(in crate::partitions) struct Waiting {
 /// What an append is to do, beside the batches.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::partitions) struct Terms {
+    pub(in crate::partitions) author: Author,
     pub(in crate::partitions) acks: Acks,
     pub(in crate::partitions) believed: Option<LeaderEpoch>,
     pub(in crate::partitions) now: Timestamp,

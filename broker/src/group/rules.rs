@@ -1,0 +1,45 @@
+//! Rules of coordination by name. A test can switch one off, to see that the simulation notices.
+
+/// A rule without which partitions would have two owners, offsets go back, or members wait for ever.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Rule {
+    /// Whoever shows another generation than the group's is refused.
+    GenerationsAreChecked,
+    /// Who is not in the group is refused.
+    MembersAreChecked,
+    /// A static member that was replaced is refused.
+    OldInstancesAreFenced,
+    /// A group without members begins its next generation with a higher number, also elsewhere.
+    EmptyGenerationsAreStored,
+    /// An assignment is in the log before anybody hears of it.
+    AssignmentsAreStored,
+    /// Members that are silent leave the group.
+    SessionsEnd,
+    /// Members that do not come back for a generation leave the group.
+    LateJoinsAreLeftBehind,
+    /// Members that do not ask for their assignment leave the group.
+    LateSyncsAreLeftBehind,
+    /// A leader that comes again begins a generation.
+    LeadersBeginGenerations,
+    /// Sessions go on after the log was read.
+    SessionsBeginAgain,
+}
+
+/// Which rules hold: all of them, outside tests.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rules {
+    #[cfg(test)]
+    pub(super) broken: Option<Rule>,
+}
+
+impl Rules {
+    #[cfg(test)]
+    pub(super) fn hold(self, rule: Rule) -> bool {
+        self.broken != Some(rule)
+    }
+
+    #[cfg(not(test))]
+    pub(super) fn hold(self, _: Rule) -> bool {
+        true
+    }
+}
