@@ -5,6 +5,7 @@
 
 mod classic;
 pub mod config;
+mod consumer;
 pub mod coordinator;
 mod entry;
 mod offsets;
@@ -12,11 +13,13 @@ pub mod records;
 pub mod request;
 mod rules;
 mod subscription;
+#[cfg(test)]
+mod testing;
 mod timers;
 mod topics;
 mod work;
 
-pub use config::Config;
+pub use config::{Config, MigrationPolicy};
 pub use coordinator::{Context, Coordinator, GroupRecord, Output, Stats, Token};
 pub use records::RecordError;
 pub use request::{GroupReply, GroupRequest};

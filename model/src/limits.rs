@@ -153,6 +153,12 @@ pub const GROUP_LEAVING_MAX: usize = 20_000;
 pub const GROUP_TOPICS_MAX: usize = 100_000;
 /// Offsets that are looked at in one go when expired ones are sought.
 pub const GROUP_SWEEP_OFFSETS: usize = 10_000;
+/// A regular expression that stands for topics …
+pub const GROUP_REGEX_BYTES_MAX: usize = 4 * KIB;
+/// … compiled …
+pub const GROUP_REGEX_COMPILED_BYTES_MAX: usize = MIB;
+/// … and how deep its brackets may go.
+pub const GROUP_REGEX_NESTING_MAX: u32 = 64;
 
 // Wire ------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@
 //! Source: Kafka's group coordinator; KIP-62 (sessions), KIP-134 (initial delay), KIP-345 (static members), KIP-394
 //! (member ids are given out first), KIP-814 (a static leader need not assign again).
 
+mod convert;
 mod join;
 mod leave;
 mod rebalance;

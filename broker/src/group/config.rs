@@ -23,6 +23,38 @@ pub struct Config {
     pub consumer_session_timeout_ms: u64,
     /// How often a KIP-848 member is to show itself (`group.consumer.heartbeat.interval.ms`).
     pub consumer_heartbeat_interval_ms: i32,
+    /// Least time between two targets of a KIP-848 group (`group.consumer.assignment.interval.ms`).
+    pub consumer_assignment_interval_ms: u64,
+    /// Whether groups change their kind while they have members (`group.consumer.migration.policy`).
+    pub consumer_migration_policy: MigrationPolicy,
+}
+
+/// Whether groups change their kind while they have members.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum MigrationPolicy {
+    /// They do not.
+    Disabled,
+    /// A classic group of consumers becomes one of KIP-848 when such a member joins.
+    Upgrade,
+    /// A KIP-848 group becomes a classic one when only classic members are left.
+    Downgrade,
+    /// Both.
+    #[default]
+    Bidirectional,
+}
+
+impl MigrationPolicy {
+    /// Classic groups may become KIP-848 groups.
+    #[must_use]
+    pub fn upgrades(self) -> bool {
+        matches!(self, Self::Upgrade | Self::Bidirectional)
+    }
+
+    /// KIP-848 groups may become classic groups.
+    #[must_use]
+    pub fn downgrades(self) -> bool {
+        matches!(self, Self::Downgrade | Self::Bidirectional)
+    }
 }
 
 impl Default for Config {
@@ -38,6 +70,8 @@ impl Default for Config {
             consumer_max_size: usize::MAX,
             consumer_session_timeout_ms: 45_000,
             consumer_heartbeat_interval_ms: 5_000,
+            consumer_assignment_interval_ms: 1_000,
+            consumer_migration_policy: MigrationPolicy::Bidirectional,
         }
     }
 }

@@ -8,6 +8,7 @@
 
 mod admin;
 mod commit;
+mod consumer;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,7 @@ use super::entry::{Entry, Group, Weight};
 use super::records::{self, Key, OffsetKey, RecordError};
 use super::request::{GroupReply, GroupRequest, GroupState, Join, Listed};
 use super::rules::{Rule, Rules};
-use super::timers::{Alarm, Timers};
+use super::timers::Timers;
 use super::topics::Topics;
 use super::work::Work;
 use crate::metadata::Image;
@@ -92,6 +93,8 @@ pub struct Coordinator {
     rebalances: u64,
     /// When expired offsets are looked for next, and behind which group.
     sweep: Option<(Monotonic, Option<Arc<str>>)>,
+    /// Of the topics that there were when last looked at.
+    fingerprint: u64,
 }
 
 impl Coordinator {
@@ -108,6 +111,7 @@ impl Coordinator {
             offsets: 0,
             rebalances: 0,
             sweep: None,
+            fingerprint: 0,
         }
     }
 
@@ -135,8 +139,14 @@ impl Coordinator {
                     Some(metadata) => entry.group = Group::Classic(classic::Group::from_metadata(name, metadata)),
                     None => match entry.group {
                         Group::Classic(_) => entry.group = Group::Classic(classic::Group::new(name)),
+                        Group::Consumer(_) => {}
                     },
                 });
+                self.drop_if_blank(name);
+            }
+            Key::Consumer(name, key) => {
+                let value = value.map(|value| key.decode(value)).transpose()?;
+                self.change(name, |entry, name| entry.replay(name, key, value));
                 self.drop_if_blank(name);
             }
             Key::Unknown => {}
@@ -154,6 +164,7 @@ impl Coordinator {
             }
         }
         self.topics.gone(context.image);
+        self.fingerprint = consumer::fingerprint(context);
         self.sweep = Some((self.next_sweep(context.now), None));
         output
     }
@@ -181,10 +192,7 @@ impl Coordinator {
                     let left = self.step(context, out, &name, |entry, work| entry.leave(work, leave));
                     Some(left.map(GroupReply::Leave).ok_or_else(no_such_member))
                 }
-                GroupRequest::ConsumerHeartbeat(_) => {
-                    let why = "the consumer protocol is not served";
-                    Some(Err(Failure::new(ErrorCode::UnsupportedVersion, why)))
-                }
+                GroupRequest::ConsumerHeartbeat(heartbeat) => Some(self.consumer_heartbeat(context, out, &heartbeat)),
                 GroupRequest::Commit(commit) => Some(self.commit(context, out, &commit)),
                 GroupRequest::Offsets(asked) => Some(self.offsets(&asked)),
                 GroupRequest::ForgetOffsets(forget) => Some(self.forget_offsets(out, &forget)),
@@ -200,8 +208,8 @@ impl Coordinator {
     pub fn tick(&mut self, context: &Context<'_>) -> Output {
         let mut output = Output::default();
         while let Some(alarm) = self.timers.ring(context.now) {
-            let (Alarm::Session(group, _) | Alarm::Pending(group, _) | Alarm::Rebalance(group)) = &alarm;
-            self.step(context, &mut output, &Arc::clone(group), |entry, work| entry.ring(work, &alarm));
+            let group = alarm.group();
+            self.step(context, &mut output, group, |entry, work| entry.ring(work, &alarm));
         }
         self.sweep(context, &mut output);
         output
@@ -218,6 +226,7 @@ impl Coordinator {
     pub fn image_changed(&mut self, context: &Context<'_>) -> Output {
         let mut output = Output::default();
         self.forget_gone_topics(context, &mut output);
+        self.refresh_consumers(context, &mut output);
         output
     }
 
@@ -278,7 +287,9 @@ impl Coordinator {
         token: Token,
         join: Join,
     ) -> Option<Result<GroupReply, Failure>> {
-        if let Err(failure) = classic::check(&self.config, &join).and_then(|()| self.has_room(&join)) {
+        if let Err(failure) =
+            classic::check(&self.config, &join).and_then(|()| self.has_room(&join.group, join.member_id.is_empty()))
+        {
             return Some(Err(failure));
         }
         let name = join.group.clone();
@@ -294,8 +305,7 @@ impl Coordinator {
     }
 
     /// Whether one more member or group fits in.
-    fn has_room(&self, join: &Join) -> Result<(), Failure> {
-        let is_new = join.member_id.is_empty();
+    fn has_room(&self, group: &str, is_new: bool) -> Result<(), Failure> {
         let full = |what: &str, limit: usize| {
             let why = format!("the coordinator has as many {what} as it can: {limit}");
             Err(Failure::new(ErrorCode::GroupMaxSizeReached, why))
@@ -306,7 +316,7 @@ impl Coordinator {
         if is_new && self.weight.bytes >= GROUPS_BYTES_MAX {
             return full("bytes of members", GROUPS_BYTES_MAX);
         }
-        if self.groups.len() >= GROUPS_MAX && !self.groups.contains_key(&*join.group) {
+        if self.groups.len() >= GROUPS_MAX && !self.groups.contains_key(group) {
             return full("groups", GROUPS_MAX);
         }
         Ok(())

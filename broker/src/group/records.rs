@@ -2,10 +2,14 @@
 //!
 //! A key begins with its type, a value with its version; a value that is absent (a tombstone) takes the key back.
 
+pub(super) mod consumer;
 pub(super) mod group;
 pub(super) mod offset;
+#[cfg(test)]
+mod tests;
 pub(super) mod wire;
 
+pub(super) use consumer::{ConsumerKey, ConsumerValue};
 pub(super) use offset::OffsetKey;
 use wire::Reader;
 
@@ -36,6 +40,8 @@ pub(super) enum Key<'a> {
     Offset(OffsetKey<'a>),
     /// A classic group.
     Group(&'a str),
+    /// A group of KIP-848, and what of it.
+    Consumer(&'a str, ConsumerKey<'a>),
     /// Of a kind that this program does not know: written by a later one, to be left alone.
     Unknown,
 }
@@ -48,7 +54,10 @@ impl<'a> Key<'a> {
         Ok(match reader.i16()? {
             0 | offset::KEY => Self::Offset(OffsetKey::read(&mut reader)?),
             group::KEY => Self::Group(reader.string()?),
-            _ => Self::Unknown,
+            kind => match ConsumerKey::read(kind, &mut reader)? {
+                Some((group, key)) => Self::Consumer(group, key),
+                None => Self::Unknown,
+            },
         })
     }
 }

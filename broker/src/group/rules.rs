@@ -23,6 +23,18 @@ pub(super) enum Rule {
     LeadersBeginGenerations,
     /// Sessions go on after the log was read.
     SessionsBeginAgain,
+    /// KIP-848: a partition is given when nobody has it, not before.
+    PartitionsAreReleasedFirst,
+    /// KIP-848: what a member has to give back is its until it says that it has it no more.
+    RevocationsAreConfirmed,
+    /// KIP-848: a member of an old epoch is fenced.
+    OldEpochsAreFenced,
+    /// KIP-848: the epoch before is taken once more, as the answer that told of the new one may be lost.
+    LostAnswersAreForgiven,
+    /// KIP-848: who gives nothing back in time is fenced.
+    RevocationsEnd,
+    /// KIP-848: what was cut short by the end of a coordinator is made up for by the next.
+    TargetsAreCompleted,
 }
 
 /// Which rules hold: all of them, outside tests.

@@ -17,18 +17,34 @@ pub(super) enum Alarm {
     Pending(Arc<str>, Arc<str>),
     /// A group's rebalance: the wait for joins, or for the assignment.
     Rebalance(Arc<str>),
+    /// Something in a group of KIP-848.
+    Consumer(Arc<str>),
+}
+
+impl Alarm {
+    /// The group that it is for.
+    pub(super) fn group(&self) -> &Arc<str> {
+        let (Self::Session(group, _) | Self::Pending(group, _) | Self::Rebalance(group) | Self::Consumer(group)) = self;
+        group
+    }
 }
 
 /// Alarms by time; of each at most one.
-#[derive(Debug, Default)]
-pub(super) struct Timers {
-    queue: BTreeSet<(Monotonic, Alarm)>,
-    set: BTreeMap<Alarm, Monotonic>,
+#[derive(Debug)]
+pub(super) struct Timers<A = Alarm> {
+    queue: BTreeSet<(Monotonic, A)>,
+    set: BTreeMap<A, Monotonic>,
 }
 
-impl Timers {
+impl<A> Default for Timers<A> {
+    fn default() -> Self {
+        Self { queue: BTreeSet::new(), set: BTreeMap::new() }
+    }
+}
+
+impl<A: Clone + Ord> Timers<A> {
     /// Rings `alarm` at `at`, or earlier if it was set to earlier.
-    pub(super) fn set(&mut self, alarm: Alarm, at: Monotonic) {
+    pub(super) fn set(&mut self, alarm: A, at: Monotonic) {
         match self.set.get(&alarm) {
             Some(earlier) if *earlier <= at => return,
             Some(later) => drop(self.queue.remove(&(*later, alarm.clone()))),
@@ -39,14 +55,14 @@ impl Timers {
     }
 
     /// Takes an alarm back.
-    pub(super) fn clear(&mut self, alarm: &Alarm) {
+    pub(super) fn clear(&mut self, alarm: &A) {
         if let Some((alarm, at)) = self.set.remove_entry(alarm) {
             self.queue.remove(&(at, alarm));
         }
     }
 
     /// An alarm that rings by `now`, taken out.
-    pub(super) fn ring(&mut self, now: Monotonic) -> Option<Alarm> {
+    pub(super) fn ring(&mut self, now: Monotonic) -> Option<A> {
         self.queue.first().filter(|(at, _)| *at <= now)?;
         let (_, alarm) = self.queue.pop_first()?;
         self.set.remove(&alarm);

@@ -39,6 +39,10 @@ impl Coordinator {
                 results.push(Err(ErrorCode::OffsetMetadataTooLarge));
                 continue;
             }
+            if let Some(code) = self.groups.get(&*commit.group).and_then(|entry| entry.refuses(context, commit, one)) {
+                results.push(Err(code));
+                continue;
+            }
             let stored = Stored {
                 offset: one.offset,
                 leader_epoch: one.leader_epoch,

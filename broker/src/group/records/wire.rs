@@ -155,6 +155,11 @@ impl Writer {
         Self { bytes: version.to_be_bytes().to_vec(), flexible }
     }
 
+    /// Begins with nothing: what goes into a tagged field.
+    pub(in crate::group) fn fragment(flexible: bool) -> Self {
+        Self { bytes: Vec::new(), flexible }
+    }
+
     pub(in crate::group) fn finish(self) -> bytes::Bytes {
         self.bytes.into()
     }

@@ -1,0 +1,1 @@
+//! A group alone, driven by hand.
