@@ -189,6 +189,21 @@ pub struct EpochEnd {
     pub end: Offset,
 }
 
+/// A producer with state at a partition (KIP-664).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ActiveProducer {
+    /// Its id.
+    pub id: ProducerId,
+    /// Its epoch.
+    pub epoch: i16,
+    /// Sequence number of its last record, -1 without any.
+    pub last_sequence: i32,
+    /// Timestamp of its last batch.
+    pub last_timestamp: i64,
+    /// First offset of its open transaction.
+    pub transaction_start: Option<Offset>,
+}
+
 /// Metadata requests. Reads are answered by any node from its image, changes go to the controller.
 #[derive(Clone, Debug)]
 pub enum Admin {

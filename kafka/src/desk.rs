@@ -9,8 +9,8 @@ use rafka_broker::Failure;
 use rafka_broker::group::request::{Coordinator, GroupReply, GroupRequest, Listed};
 use rafka_broker::metadata::Image;
 use rafka_broker::request::{
-    Admin, AdminReply, DeleteRecords, EpochEnd, EpochEnds, Fetch, Fetched, FoundOffset, ListOffsets, PartitionReply,
-    Produce, Produced,
+    ActiveProducer, Admin, AdminReply, DeleteRecords, EpochEnd, EpochEnds, Fetch, Fetched, FoundOffset, ListOffsets,
+    PartitionReply, Produce, Produced,
 };
 use rafka_model::{BrokerEpoch, MetadataIndex, NodeId, Offset, ProducerId, TopicPartition};
 
@@ -62,11 +62,21 @@ pub trait FrontDesk: Send + Sync + 'static {
     /// Who coordinates a group; makes the topic of the coordinators if there is none.
     fn coordinator(&self, group: &str) -> impl Future<Output = Result<Coordinator, Failure>> + Send;
 
+    /// As [`Self::epoch_ends`], beside a fetch from behind the epoch asked for: what the fetch itself would find out may
+    /// be left to it.
+    fn fetch_epoch_ends(
+        &self,
+        request: EpochEnds,
+    ) -> impl Future<Output = Vec<PartitionReply<Option<EpochEnd>>>> + Send {
+        self.epoch_ends(request)
+    }
+
     /// Who produces to a partition that this node leads.
     ///
     /// # Errors
     /// As a fetch of it.
-    fn producers(&self, partition: TopicPartition) -> Result<Vec<ActiveProducer>, Failure>;
+    fn producers(&self, partition: TopicPartition)
+    -> impl Future<Output = Result<Vec<ActiveProducer>, Failure>> + Send;
 
     /// The log directories of this node.
     fn log_dirs(&self) -> Vec<LogDir>;
@@ -84,21 +94,6 @@ pub enum Settling {
     Settled(Vec<PartitionReply<Produced>>),
     /// Ends once the records are as safe as the request asks. Dropping it gives up waiting, not the records.
     Waiting(Pin<Box<dyn Future<Output = Vec<PartitionReply<Produced>>> + Send>>),
-}
-
-/// A producer with state at a partition (KIP-664).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct ActiveProducer {
-    /// Its id.
-    pub id: ProducerId,
-    /// Its epoch.
-    pub epoch: i16,
-    /// Sequence number of its last record, -1 without any.
-    pub last_sequence: i32,
-    /// Timestamp of its last batch.
-    pub last_timestamp: i64,
-    /// First offset of its open transaction.
-    pub transaction_start: Option<Offset>,
 }
 
 /// A directory of logs.

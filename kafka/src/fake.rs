@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use rafka_broker::group::request::{Coordinator, GroupReply, GroupRequest, Listed};
 use rafka_broker::metadata::{Cluster, Image, Node, PartitionState, Role, Topic};
 use rafka_broker::request::{
-    Admin, AdminReply, DeleteRecords, EpochEnd, EpochEnds, Fetch, Fetched, FoundOffset, ListOffsets, OffsetSpec,
-    PartitionReply, Produce, Produced,
+    ActiveProducer, Admin, AdminReply, DeleteRecords, EpochEnd, EpochEnds, Fetch, Fetched, FoundOffset, ListOffsets,
+    OffsetSpec, PartitionReply, Produce, Produced,
 };
 use rafka_broker::{ErrorCode, Failure};
 use rafka_model::{
@@ -23,7 +23,7 @@ use rafka_model::{
 use tokio::sync::Semaphore;
 
 use crate::advertise::DEFAULT_LISTENER;
-use crate::desk::{ActiveProducer, FrontDesk, LogDir, Setting, Settling};
+use crate::desk::{FrontDesk, LogDir, Setting, Settling};
 use crate::door::{Client, Config, Door};
 use crate::metrics::Metrics;
 
@@ -317,7 +317,7 @@ impl FrontDesk for Fake {
         self.coordinator.clone()
     }
 
-    fn producers(&self, partition: TopicPartition) -> Result<Vec<ActiveProducer>, Failure> {
+    async fn producers(&self, partition: TopicPartition) -> Result<Vec<ActiveProducer>, Failure> {
         self.led(partition, None).map(|_| self.producers.clone())
     }
 

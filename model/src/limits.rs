@@ -261,6 +261,33 @@ pub const KAFKA_OFFSETS_MAX: usize = 100_000;
 /// Partitions in one page of DescribeTopicPartitions (Kafka's `max.request.partition.size.limit`).
 pub const KAFKA_PAGE_PARTITIONS_MAX: usize = 2000;
 
+// Gateway ---------------------------------------------------------------------------------------
+
+/// Bytes of records on their way to one leader, waiting ones with them.
+pub const GATEWAY_PEER_BYTES_MAX: usize = 64 * MIB;
+/// Relayed produces to one leader at once; no two of them carry the same partition.
+pub const GATEWAY_CALLS_MAX: usize = 16;
+/// Bytes, and …
+pub const GATEWAY_CALL_BYTES_MAX: usize = MIB;
+/// … parts, of produces of several clients that travel in one relayed produce.
+pub const GATEWAY_CALL_PARTS_MAX: usize = 1024;
+/// Shortest time that a relayed produce is given, whatever its client says.
+pub const GATEWAY_RELAY_MS_MIN: u64 = 5_000;
+/// Time beyond what the client allows the leader for the answer to travel.
+pub const GATEWAY_TRAVEL_MS: u64 = 500;
+/// First pause before a request goes to another leader, or the same again; doubled up to …
+pub const GATEWAY_RETRY_MS: u64 = 20;
+/// … this.
+pub const GATEWAY_RETRY_MS_MAX: u64 = 500;
+/// Attempts of a relayed read.
+pub const GATEWAY_ATTEMPTS_MAX: u32 = 6;
+/// Cached records are given out for this long after their leader was last heard of the partition.
+pub const GATEWAY_MARK_MS_MAX: u64 = 1_000;
+/// Longest wait for leaders when a fetch can be answered without them.
+pub const GATEWAY_GRACE_MS: u64 = 2;
+/// A relayed long poll that nobody waits for any more ends after this time, unless somebody comes back to it.
+pub const GATEWAY_ABANDONED_MS: u64 = 1_000;
+
 // Swarm -----------------------------------------------------------------------------------------
 
 /// Connections of one peer.

@@ -35,6 +35,8 @@ pub struct NodeArgs {
     kafka_listen: Vec<String>,
     #[arg(long, value_name = "[NAME=]HOST:PORT", help = doc("--kafka-advertise"))]
     kafka_advertise: Vec<String>,
+    #[arg(long, value_name = "[NAME=]ROUTING", help = doc("--kafka-routing"))]
+    kafka_routing: Vec<String>,
     #[arg(long, value_name = "ADDR", help = doc("--bootstrap"))]
     bootstrap: Vec<String>,
     #[arg(long, help = doc("--init"))]
@@ -89,6 +91,7 @@ impl NodeArgs {
             ("--advertise", many(&self.advertise)),
             ("--kafka-listen", many(&self.kafka_listen)),
             ("--kafka-advertise", many(&self.kafka_advertise)),
+            ("--kafka-routing", many(&self.kafka_routing)),
             ("--bootstrap", many(&self.bootstrap)),
             ("--init", switch(self.init)),
             ("--bootstrap-expect", one(&self.bootstrap_expect)),

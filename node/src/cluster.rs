@@ -204,7 +204,7 @@ impl rafka_dht::Hosted for Cluster {
 }
 
 /// A registered node whose peer id parses; addresses that do not are left out.
-fn reachable(node: &Node) -> Option<Reachable> {
+pub(crate) fn reachable(node: &Node) -> Option<Reachable> {
     let addresses = node.addresses.iter().filter_map(|address| address.parse().ok()).collect();
     Some(Reachable { id: node.id, peer: node.peer_id.parse().ok()?, addresses })
 }

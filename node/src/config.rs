@@ -20,7 +20,7 @@ mod topic;
 mod value;
 
 pub use error::{ConfigError, EXIT_BAD_CONFIG, Problem};
-pub use kafka::{KafkaAdvertise, KafkaListen};
+pub use kafka::{KafkaAdvertise, KafkaListen, KafkaRouting, Routing};
 pub use key::{Key, Kind, Preset, Unit};
 pub use load::{Loaded, Shown, load};
 pub use reference::{default_yaml, reference_markdown};

@@ -4,7 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use rafka_broker::metadata::Role;
 use rafka_kafka::advertise::{Advertise, DEFAULT_LISTENER, registered};
+use rafka_kafka::desk::FrontDesk;
 use rafka_kafka::listener::{self, Places};
 use rafka_kafka::{Door, metrics};
 use tokio::net::TcpListener;
@@ -13,6 +15,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::cluster::Cluster;
 use crate::config;
+use crate::config::Routing;
+use crate::gateway::{self, Gateway};
 use crate::service::kafka::Desk;
 use crate::tasks::Tasks;
 
@@ -21,6 +25,7 @@ pub(crate) struct Bound {
     name: String,
     listener: TcpListener,
     address: SocketAddr,
+    routing: Routing,
 }
 
 /// A listener cannot be opened.
@@ -47,13 +52,14 @@ fn hint(error: &io::Error) -> &'static str {
 ///
 /// # Errors
 /// [`BindError`] of the first that cannot be opened; none is then.
-pub(crate) async fn bind(config: &config::Kafka) -> Result<Vec<Bound>, BindError> {
+pub(crate) async fn bind(config: &config::Kafka, role: Role) -> Result<Vec<Bound>, BindError> {
     let mut bound = Vec::new();
     for (name, address) in config.listeners() {
         let failed = |error| BindError { address, error };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        bound.push(Bound { name, listener, address });
+        let routing = config.routing_of(&name, role);
+        bound.push(Bound { name, listener, address, routing });
     }
     Ok(bound)
 }
@@ -67,10 +73,14 @@ impl Bound {
         }
     }
 
-    /// What the node registers for it: name and address.
-    pub(crate) fn registered(&self, config: &config::Kafka) -> (String, String) {
+    /// What the node registers for it: name and address. Other nodes tell their clients of it; so nothing for a listener
+    /// that routes through the mesh, whose clients know no other node and whom no client of others shall meet.
+    pub(crate) fn registered(&self, config: &config::Kafka) -> Option<(String, String)> {
+        if self.routing == Routing::Mesh {
+            return None;
+        }
         let advertised = config.advertise.iter().find(|advertise| advertise.name == self.name);
-        (self.name.clone(), registered(self.address, advertised.map(|advertise| &advertise.address)))
+        Some((self.name.clone(), registered(self.address, advertised.map(|advertise| &advertise.address))))
     }
 }
 
@@ -85,11 +95,13 @@ pub(crate) struct Setup {
     pub(crate) end: CancellationToken,
     /// Connections under way.
     pub(crate) connections: TaskTracker,
+    /// Memory for batches that were relayed.
+    pub(crate) relayed_bytes_max: usize,
 }
 
 /// Accepts connections at `bound` from the time on at which the node is in service.
 pub(crate) fn open(config: &config::Kafka, bound: Vec<Bound>, setup: Setup, tasks: &Tasks) {
-    let Setup { desk, cluster, metrics, accept, end, connections } = setup;
+    let Setup { desk, cluster, metrics, accept, end, connections, relayed_bytes_max } = setup;
     let advertise =
         Advertise { own: config.advertise.iter().map(|told| (told.name.clone(), told.address.clone())).collect() };
     let door = rafka_kafka::Config {
@@ -101,13 +113,36 @@ pub(crate) fn open(config: &config::Kafka, bound: Vec<Bound>, setup: Setup, task
         connections_per_address_max: config.connections_per_address_max,
         advertise,
     };
+    let stop = listener::Stop { accept, end };
+    let ways = Ways { cluster, places: Arc::new(Places::default()), stop, connections };
+    let (mesh, direct): (Vec<_>, Vec<_>) = bound.into_iter().partition(|bound| bound.routing == Routing::Mesh);
+    if !mesh.is_empty() {
+        let requests = ways.connections.clone();
+        let end = ways.stop.end.clone();
+        let gateway =
+            Gateway::new(gateway::Setup { desk: desk.clone(), cache_bytes_max: relayed_bytes_max, requests, end });
+        tasks.spawn("gateway cache", &ways.stop.accept, gateway.clone().follow());
+        let door = Arc::new(Door::new(gateway, door.clone(), metrics.clone()));
+        mesh.into_iter().for_each(|bound| ways.accept(bound, door.clone(), tasks));
+    }
     let door = Arc::new(Door::new(desk, door, metrics));
-    let places = Arc::new(Places::default());
-    for Bound { name, listener, .. } in bound {
-        let (door, places) = (door.clone(), places.clone());
-        let (cluster, connections) = (cluster.clone(), connections.clone());
-        let stop = listener::Stop { accept: accept.clone(), end: end.clone() };
-        tasks.spawn("kafka listener", &accept, async move {
+    direct.into_iter().for_each(|bound| ways.accept(bound, door.clone(), tasks));
+}
+
+/// What all listeners share, however they route.
+struct Ways {
+    cluster: Arc<Cluster>,
+    places: Arc<Places>,
+    stop: listener::Stop,
+    connections: TaskTracker,
+}
+
+impl Ways {
+    fn accept<D: FrontDesk>(&self, bound: Bound, door: Arc<Door<D>>, tasks: &Tasks) {
+        let Bound { name, listener, .. } = bound;
+        let (cluster, places) = (self.cluster.clone(), self.places.clone());
+        let (stop, connections) = (self.stop.clone(), self.connections.clone());
+        tasks.spawn("kafka listener", &self.stop.accept, async move {
             // Who connects earlier waits in the operating system's queue: an empty cluster would be no answer.
             let mut standing = cluster.standing_changes();
             if standing.wait_for(|standing| standing.in_service).await.is_ok() {

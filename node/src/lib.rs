@@ -10,6 +10,7 @@ pub mod config;
 pub mod consensus;
 pub mod controller;
 pub mod datadir;
+mod gateway;
 pub mod groups;
 pub mod image;
 pub mod kafka;

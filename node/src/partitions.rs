@@ -40,7 +40,8 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use rafka_broker::metadata::Image;
 use rafka_broker::request::{
-    DeleteRecords, EpochEnd, EpochEnds, Fetch, Fetched, FoundOffset, ListOffsets, PartitionReply, Produce, Produced,
+    ActiveProducer, DeleteRecords, EpochEnd, EpochEnds, Fetch, Fetched, FoundOffset, ListOffsets, PartitionReply,
+    Produce, Produced,
 };
 use rafka_broker::{ErrorCode, Failure};
 use rafka_log::disk::Disk;
@@ -49,6 +50,7 @@ use rafka_model::limits::COLD_READS_MAX;
 use rafka_model::{MetadataIndex, NodeId, Offset, TopicPartition};
 use tokio::sync::{Semaphore, watch};
 
+pub(crate) use batch_cache::BatchCache;
 pub use clock::{Clock, SystemClock};
 pub use config::Config;
 pub use led::Extent;
@@ -57,7 +59,6 @@ pub use reconcile::Reconciled;
 pub use shutdown::ShutdownError;
 pub use stats::{PartitionStats, Stats, Totals};
 
-use batch_cache::BatchCache;
 use compaction::Cleaner;
 use flusher::Flusher;
 use keeper::Keeper;
@@ -217,6 +218,21 @@ impl Partitions {
     /// As for a produce to it.
     pub fn producers(&self, at: TopicPartition) -> Result<Vec<rafka_broker::producer::Known>, Failure> {
         self.inner.find(at)?.producers(&self.inner)
+    }
+
+    /// The same, as clients are told.
+    ///
+    /// # Errors
+    /// As for a produce to it.
+    pub fn active_producers(&self, at: TopicPartition) -> Result<Vec<ActiveProducer>, Failure> {
+        let active = |producer: rafka_broker::producer::Known| ActiveProducer {
+            id: producer.id,
+            epoch: producer.epoch,
+            last_sequence: producer.last.map_or(-1, |batch| batch.last_sequence()),
+            last_timestamp: producer.last.map_or(-1, |batch| batch.max_timestamp.0),
+            transaction_start: producer.transaction_start,
+        };
+        Ok(self.producers(at)?.into_iter().map(active).collect())
     }
 
     /// Sizes, offsets and counters, partition by partition.

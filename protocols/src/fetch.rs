@@ -6,7 +6,7 @@
 mod reply;
 
 use prost::Message;
-use rafka_broker::request::{DeleteRecords, Fetch, FetchPartition, ListOffsets, OffsetSpec};
+use rafka_broker::request::{DeleteRecords, EpochEnds, Fetch, FetchPartition, ListOffsets, OffsetSpec};
 use rafka_model::limits::{LONG_POLL_MS_MAX, REQUEST_PARTITIONS_MAX};
 use rafka_model::{LeaderEpoch, Offset, Timestamp, TopicPartition};
 
@@ -25,6 +25,10 @@ pub enum Request {
     ListOffsets(ListOffsets),
     /// To drop records below an offset.
     DeleteRecords(DeleteRecords),
+    /// Where leader epochs end.
+    EpochEnds(EpochEnds),
+    /// Who produces to a partition.
+    Producers(TopicPartition),
 }
 
 /// Encodes a request.
@@ -43,6 +47,12 @@ pub fn encode_request(request: &Request) -> Frame {
         Request::DeleteRecords(delete) => Kind::DeleteRecords(proto::DeleteRecords {
             partitions: delete.partitions.iter().map(delete_to_wire).collect(),
         }),
+        Request::EpochEnds(ends) => {
+            Kind::EpochEnds(proto::EpochEnds { partitions: ends.partitions.iter().map(end_to_wire).collect() })
+        }
+        Request::Producers(at) => {
+            Kind::Producers(proto::ProducersOf { topic: topic_id_to_wire(at.topic), partition: at.partition.0 })
+        }
     };
     Frame::new(proto::FetchRequest { kind: Some(kind) }.encode_to_vec().into(), Default::default())
 }
@@ -54,7 +64,7 @@ pub fn encode_request(request: &Request) -> Frame {
 pub fn decode_request(frame: &Frame) -> Result<Request, DecodeError> {
     no_body(frame)?;
     let limit = REQUEST_PARTITIONS_MAX + 8;
-    let header: proto::FetchRequest = wire::decode(frame.header(), "fields of a fetch", limit, &[1, 2, 3])?;
+    let header: proto::FetchRequest = wire::decode(frame.header(), "fields of a fetch", limit, &[1, 2, 3, 4])?;
     Ok(match header.kind.ok_or(DecodeError::Missing("kind of fetch"))? {
         Kind::Fetch(fetch) => Request::Fetch(Fetch {
             max_wait_ms: fetch.max_wait_ms.min(LONG_POLL_MS_MAX as u32),
@@ -68,6 +78,8 @@ pub fn decode_request(frame: &Frame) -> Result<Request, DecodeError> {
         Kind::DeleteRecords(delete) => {
             Request::DeleteRecords(DeleteRecords { partitions: each(delete.partitions, delete_from_wire)? })
         }
+        Kind::EpochEnds(ends) => Request::EpochEnds(EpochEnds { partitions: each(ends.partitions, end_from_wire)? }),
+        Kind::Producers(of) => Request::Producers(topic_partition(&of.topic, of.partition)?),
     })
 }
 
@@ -133,4 +145,20 @@ fn delete_to_wire((partition, offset): &(TopicPartition, Option<Offset>)) -> pro
 
 fn delete_from_wire(part: proto::DeleteBelow) -> Result<(TopicPartition, Option<Offset>), DecodeError> {
     Ok((topic_partition(&part.topic, part.partition)?, part.offset.map(Offset)))
+}
+
+type WantedEnd = (TopicPartition, Option<LeaderEpoch>, LeaderEpoch);
+
+fn end_to_wire((partition, leader_epoch, epoch): &WantedEnd) -> proto::WantedEnd {
+    proto::WantedEnd {
+        topic: topic_id_to_wire(partition.topic),
+        partition: partition.partition.0,
+        leader_epoch: leader_epoch.map(|epoch| epoch.0),
+        epoch: epoch.0,
+    }
+}
+
+fn end_from_wire(part: proto::WantedEnd) -> Result<WantedEnd, DecodeError> {
+    let partition = topic_partition(&part.topic, part.partition)?;
+    Ok((partition, part.leader_epoch.map(LeaderEpoch), LeaderEpoch(part.epoch)))
 }

@@ -8,9 +8,9 @@ use proptest::option;
 use proptest::prelude::*;
 use rafka_broker::metadata::{Node, PartitionState, Role};
 use rafka_broker::request::{
-    Acks, Admin, AdminReply, ClusterDescription, ConfigChange, DeleteRecords, Fetch, FetchPartition, Fetched,
-    FoundOffset, ListOffsets, NewTopic, OffsetSpec, PartitionReply, Produce, ProducePartition, Produced,
-    ProducerIdBlock, TopicDescription, TopicReply,
+    Acks, ActiveProducer, Admin, AdminReply, ClusterDescription, ConfigChange, DeleteRecords, EpochEnd, EpochEnds,
+    Fetch, FetchPartition, Fetched, FoundOffset, ListOffsets, NewTopic, OffsetSpec, PartitionReply, Produce,
+    ProducePartition, Produced, ProducerIdBlock, TopicDescription, TopicReply,
 };
 use rafka_broker::{ErrorCode, Failure, LeaderHint};
 use rafka_model::limits::{
@@ -103,6 +103,9 @@ fn fetch_request() -> impl Strategy<Value = fetch::Request> {
         vec((at(), epoch(), spec), 0..5).prop_map(|partitions| fetch::Request::ListOffsets(ListOffsets { partitions })),
         vec((at(), option::of(any::<i64>().prop_map(Offset))), 0..5)
             .prop_map(|partitions| fetch::Request::DeleteRecords(DeleteRecords { partitions })),
+        vec((at(), epoch(), any::<i32>().prop_map(LeaderEpoch)), 0..5)
+            .prop_map(|partitions| fetch::Request::EpochEnds(EpochEnds { partitions })),
+        at().prop_map(fetch::Request::Producers),
     ]
 }
 
@@ -118,10 +121,22 @@ fn fetch_reply() -> impl Strategy<Value = fetch::Reply> {
         timestamp: Timestamp(time),
         leader_epoch: LeaderEpoch(epoch),
     });
+    let end = any::<(i32, i64)>().prop_map(|(epoch, end)| EpochEnd { epoch: LeaderEpoch(epoch), end: Offset(end) });
+    let producer = any::<(i64, i16, i32, i64, Option<i64>)>().prop_map(
+        |(id, epoch, last_sequence, last_timestamp, transaction)| ActiveProducer {
+            id: ProducerId(id),
+            epoch,
+            last_sequence,
+            last_timestamp,
+            transaction_start: transaction.map(Offset),
+        },
+    );
     prop_oneof![
         parts(fetched).prop_map(fetch::Reply::Fetched),
         parts(found).prop_map(fetch::Reply::Offsets),
         parts(any::<i64>().prop_map(Offset)).prop_map(fetch::Reply::Deleted),
+        parts(option::of(end)).prop_map(fetch::Reply::Ends),
+        vec(producer, 0..5).prop_map(fetch::Reply::Producers),
     ]
 }
 

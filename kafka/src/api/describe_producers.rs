@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use rafka_broker::metadata::Image;
+use rafka_broker::request::ActiveProducer;
 use rafka_broker::{ErrorCode, Failure};
 use rafka_model::limits::REQUEST_PARTITIONS_MAX;
 use rafka_model::{PartitionId, TopicPartition};
 
-use crate::desk::{ActiveProducer, FrontDesk};
+use crate::desk::FrontDesk;
 use crate::door::{Client, Door, topic_by_name};
 use crate::error;
 use crate::messages::describe_producers::{
@@ -18,18 +19,22 @@ pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, _: &Client, _: i16, requ
     let image = door.desk.image();
     // Each partition once: what is asked in few bytes is answered in many.
     let mut once = BTreeSet::new();
-    let topic = |asked: TopicRequest| {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for TopicRequest { name, partition_indexes } in request.topics {
         let room = REQUEST_PARTITIONS_MAX.saturating_sub(once.len());
-        let indexes = asked.partition_indexes.iter().take(room);
-        let fresh: Vec<i32> = indexes.copied().filter(|index| once.insert((asked.name.clone(), *index))).collect();
-        let partitions = fresh.into_iter().map(|index| partition(door, &image, &asked.name, index)).collect();
-        TopicResponse { partitions, name: asked.name }
-    };
-    Response { topics: request.topics.into_iter().map(topic).collect(), ..Response::default() }
+        let mut partitions = Vec::new();
+        for index in partition_indexes.into_iter().take(room) {
+            if once.insert((name.clone(), index)) {
+                partitions.push(partition(door, &image, &name, index).await);
+            }
+        }
+        topics.push(TopicResponse { partitions, name });
+    }
+    Response { topics, ..Response::default() }
 }
 
-fn partition<D: FrontDesk>(door: &Door<D>, image: &Image, topic: &str, index: i32) -> PartitionResponse {
-    match producers(door, image, topic, index) {
+async fn partition<D: FrontDesk>(door: &Door<D>, image: &Image, topic: &str, index: i32) -> PartitionResponse {
+    match producers(door, image, topic, index).await {
         Ok(producers) => PartitionResponse {
             partition_index: index,
             active_producers: producers.into_iter().map(state).collect(),
@@ -44,7 +49,7 @@ fn partition<D: FrontDesk>(door: &Door<D>, image: &Image, topic: &str, index: i3
     }
 }
 
-fn producers<D: FrontDesk>(
+async fn producers<D: FrontDesk>(
     door: &Door<D>,
     image: &Image,
     topic: &str,
@@ -55,7 +60,7 @@ fn producers<D: FrontDesk>(
         topic.partition(partition).map(|_| TopicPartition { topic: topic.id, partition })
     });
     match found {
-        Some(at) => door.desk.producers(at),
+        Some(at) => door.desk.producers(at).await,
         None => Err(Failure::new(ErrorCode::UnknownTopicOrPartition, "there is no such partition")),
     }
 }

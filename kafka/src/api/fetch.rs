@@ -162,7 +162,7 @@ async fn diverged<D: FrontDesk>(door: &Door<D>, taken: &Taken) -> Vec<(TopicPart
         return Vec::new();
     }
     let partitions = taken.last_epochs.iter().map(|(at, epoch, _)| (*at, None, *epoch)).collect();
-    let ends: Vec<PartitionReply<_>> = door.desk.epoch_ends(EpochEnds { partitions }).await;
+    let ends: Vec<PartitionReply<_>> = door.desk.fetch_epoch_ends(EpochEnds { partitions }).await;
     let parted = |(reply, (at, epoch, offset)): (PartitionReply<Option<EpochEnd>>, &(TopicPartition, _, _))| {
         let end = reply.result.ok().flatten()?;
         (end.epoch < *epoch || end.end < *offset).then_some((*at, end))

@@ -1,9 +1,10 @@
-//! Addresses of the Kafka door: `[NAME=]HOST:PORT`.
+//! Listeners of the Kafka door: addresses `[NAME=]HOST:PORT`, and how each routes.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
+use rafka_broker::metadata::Role;
 use rafka_kafka::advertise::{Advertised, DEFAULT_LISTENER};
 use rafka_model::limits::LABEL_BYTES_MAX;
 use rafka_protocols::address::listen_socket;
@@ -31,6 +32,39 @@ pub struct KafkaAdvertise {
     pub name: String,
     /// The address.
     pub address: Advertised,
+}
+
+/// How requests at a listener find the leaders of partitions.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Routing {
+    /// Clients are told who leads and go there.
+    #[default]
+    Direct,
+    /// Clients are told that this node leads everything; what it does not lead it relays.
+    Mesh,
+}
+
+/// The routing of a listener.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KafkaRouting {
+    /// Which listener.
+    pub name: String,
+    /// How it routes.
+    pub routing: Routing,
+}
+
+impl FromStr for KafkaRouting {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, word) = named(text)?;
+        let routing = match word {
+            "direct" => Routing::Direct,
+            "mesh" => Routing::Mesh,
+            _ => return Err(format!("{word:?} is neither direct nor mesh")),
+        };
+        Ok(Self { name, routing })
+    }
 }
 
 impl FromStr for KafkaListen {
@@ -88,8 +122,18 @@ impl Kafka {
         self.listen.iter().filter_map(listener).collect()
     }
 
+    /// How the listener of this name routes, on a node that plays this part.
+    #[must_use]
+    pub fn routing_of(&self, name: &str, role: Role) -> Routing {
+        let said = self.routing.iter().find(|routing| routing.name == name).map(|routing| routing.routing);
+        said.unwrap_or(match role {
+            Role::Broker => Routing::Direct,
+            Role::Gateway => Routing::Mesh,
+        })
+    }
+
     /// What contradicts itself: key, message, hint.
-    pub(super) fn contradiction(&self) -> Option<(&'static str, String, &'static str)> {
+    pub(super) fn contradiction(&self, role: Role) -> Option<(&'static str, String, &'static str)> {
         let listeners = self.listeners();
         if listeners.len() < self.listen.len() && self.listen.len() > 1 {
             let message = "none stands beside addresses".to_owned();
@@ -104,6 +148,29 @@ impl Kafka {
         if let Some(KafkaAdvertise { name, .. }) = stray.filter(|_| !listeners.is_empty()) {
             let message = format!("no listener is called {name:?}");
             return Some(("kafka.advertise", message, "name it as in kafka.listen"));
+        }
+        self.routing_contradiction(&names, role)
+    }
+
+    fn routing_contradiction(
+        &self,
+        names: &BTreeSet<&str>,
+        role: Role,
+    ) -> Option<(&'static str, String, &'static str)> {
+        let mut routed = BTreeSet::new();
+        for KafkaRouting { name, routing } in &self.routing {
+            if !names.is_empty() && !names.contains(name.as_str()) {
+                let message = format!("no listener is called {name:?}");
+                return Some(("kafka.routing", message, "name it as in kafka.listen: NAME=mesh"));
+            }
+            if !routed.insert(name) {
+                let message = format!("listener {name:?} is routed twice");
+                return Some(("kafka.routing", message, "say direct or mesh once for each listener"));
+            }
+            if role == Role::Gateway && *routing == Routing::Direct {
+                let message = format!("listener {name:?} is direct, but a gateway leads nothing");
+                return Some(("kafka.routing", message, "leave it out: every listener of a gateway is mesh"));
+            }
         }
         None
     }
@@ -122,6 +189,16 @@ mod tests {
         assert_eq!(listen("none"), Ok(KafkaListen::Off));
         for wrong in ["", "9092", "=127.0.0.1:1", "a b=127.0.0.1:1", "kafka.example:9092"] {
             assert!(listen(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn listeners_route_as_they_are_told() {
+        let routing = |text: &str| text.parse::<KafkaRouting>().map(|routing| (routing.name, routing.routing));
+        assert_eq!(routing("mesh"), Ok((DEFAULT_LISTENER.to_owned(), Routing::Mesh)));
+        assert_eq!(routing("in=direct"), Ok(("in".to_owned(), Routing::Direct)));
+        for wrong in ["", "in", "in=", "in=leader", "=mesh"] {
+            assert!(routing(wrong).is_err(), "{wrong}");
         }
     }
 

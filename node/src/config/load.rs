@@ -306,7 +306,7 @@ fn check_relations(config: &Config, settings: &Settings, problems: &mut Vec<Prob
         let message = "there are no bootstrap addresses at which the others could be found".to_owned();
         refuse("cluster.bootstrap_expect", message, "add --bootstrap for the other nodes; they need not be up yet");
     }
-    if let Some((key, message, hint)) = config.kafka.contradiction() {
+    if let Some((key, message, hint)) = config.kafka.contradiction(config.node.roles) {
         refuse(key, message, hint);
     }
     if config.kafka.requests_bytes_max < config.kafka.request_bytes_max {

@@ -14,7 +14,7 @@ use rafka_model::limits::{
 use rafka_protocols::address::{AdvertisedAddress, BootstrapAddress, ListenAddress};
 
 use super::error::Problem;
-use super::kafka::{KafkaAdvertise, KafkaListen};
+use super::kafka::{KafkaAdvertise, KafkaListen, KafkaRouting};
 use super::key::{Key, Kind, Preset, Unit};
 use super::load::{Settings, Shown};
 use super::security::Door;
@@ -111,6 +111,9 @@ section! {
         /// What clients of a listener are told to dial, when that differs from what they find by themselves.
         /// Without it a client is told the address that it used, and for other nodes their registered Kafka port at the host of their mesh address.
         advertise: Vec<KafkaAdvertise>, Kind::List("addresses, each [NAME=]HOST:PORT"), Preset::None, "--kafka-advertise";
+        /// How a listener's requests find the leaders of partitions. `direct`, the default: clients are told of every node and must reach it.
+        /// `mesh`: clients are told of this node only, which relays through the mesh what others lead. On a gateway (`node.roles`) every listener is `mesh`.
+        routing: Vec<KafkaRouting>, Kind::List("routings, each [NAME=]direct or [NAME=]mesh"), Preset::None, "--kafka-routing";
         /// Make topics that a client asks for and that do not exist, with `topic.num_partitions` partitions, if the client allows it.
         auto_create_topics: bool, Kind::Boolean, is("true"), "";
         /// Connections in total; more are closed at once.
@@ -213,6 +216,8 @@ section! {
     Cache "cache" {
         /// Memory that it may use; 0 turns it off.
         bytes_max: usize, bytes(0), is("67108864"), "";
+        /// Memory for batches of partitions that other nodes lead, kept by listeners with `kafka.routing` `mesh`; 0 turns it off.
+        relayed_bytes_max: usize, bytes(0), is("67108864"), "";
     }
 }
 

@@ -9,7 +9,7 @@ use rafka_broker::metadata::Role;
 use rafka_model::ClusterId;
 use rafka_protocols::address::{AdvertisedAddress, BootstrapAddress, ListenAddress, listen_socket};
 
-use super::kafka::{KafkaAdvertise, KafkaListen};
+use super::kafka::{KafkaAdvertise, KafkaListen, KafkaRouting};
 use super::security::Door;
 
 /// A value as every source can give it.
@@ -62,7 +62,7 @@ macro_rules! parsed {
 }
 
 parsed!(i32, u16, u32, u64, usize, bool, String, ClusterId, AdvertisedAddress, BootstrapAddress, ListenAddress);
-parsed!(Door, KafkaAdvertise, KafkaListen, LogFormat, LogLevel, OpsListen, Secret);
+parsed!(Door, KafkaAdvertise, KafkaListen, KafkaRouting, LogFormat, LogLevel, OpsListen, Secret);
 
 impl FromText for PathBuf {
     fn from_text(text: &str) -> Result<Self, String> {

@@ -13,14 +13,14 @@ const SHARDS_MAX: usize = 16;
 
 /// The shards.
 #[derive(Debug)]
-pub(super) struct BatchCache {
+pub(crate) struct BatchCache {
     shards: Vec<Mutex<Cache>>,
     bytes_max: usize,
 }
 
 impl BatchCache {
     /// A cache of `bytes_max` bytes in all; 0 caches nothing.
-    pub(super) fn new(bytes_max: usize) -> Self {
+    pub(crate) fn new(bytes_max: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let count = (bytes_max / SHARD_BYTES_MIN).clamp(1, cores.min(SHARDS_MAX));
         let shards = (0..count).map(|_| Mutex::new(Cache::new(bytes_max / count))).collect();
@@ -28,23 +28,23 @@ impl BatchCache {
     }
 
     /// Is there a cache at all? If not, nobody need prepare batches for it.
-    pub(super) fn is_on(&self) -> bool {
+    pub(crate) fn is_on(&self) -> bool {
         self.bytes_max > 0
     }
 
     /// Bytes that it may hold.
-    pub(super) fn bytes_max(&self) -> usize {
+    pub(crate) fn bytes_max(&self) -> usize {
         self.bytes_max
     }
 
     /// Takes one committed batch whose bytes stand alone.
-    pub(super) fn insert(&self, at: TopicPartition, base: Offset, next: Offset, batch: Bytes) {
+    pub(crate) fn insert(&self, at: TopicPartition, base: Offset, next: Offset, batch: Bytes) {
         self.shard(at).lock().insert(at, base, next, batch);
     }
 
     /// Takes whole committed batches, end to end, as a read of the log gave them. Each is copied: a slice would keep
     /// the whole read alive after its neighbours were put out.
-    pub(super) fn fill(&self, at: TopicPartition, mut records: &[u8]) {
+    pub(crate) fn fill(&self, at: TopicPartition, mut records: &[u8]) {
         if !self.is_on() {
             return;
         }
@@ -56,7 +56,7 @@ impl BatchCache {
     }
 
     /// As [`Cache::read`].
-    pub(super) fn read(
+    pub(crate) fn read(
         &self,
         at: TopicPartition,
         from: Offset,
@@ -71,17 +71,17 @@ impl BatchCache {
     }
 
     /// The log begins here now.
-    pub(super) fn drop_below(&self, at: TopicPartition, log_start: Offset) {
+    pub(crate) fn drop_below(&self, at: TopicPartition, log_start: Offset) {
         self.shard(at).lock().drop_below(at, log_start);
     }
 
     /// The partition is gone from this node.
-    pub(super) fn drop_partition(&self, at: TopicPartition) {
+    pub(crate) fn drop_partition(&self, at: TopicPartition) {
         self.shard(at).lock().drop_partition(at);
     }
 
     /// All shards together.
-    pub(super) fn stats(&self) -> Stats {
+    pub(crate) fn stats(&self) -> Stats {
         self.shards.iter().map(|shard| shard.lock().stats()).sum()
     }
 

@@ -1,5 +1,6 @@
 //! Which cluster: the one of the data directory, one that bootstrap peers know, or a new one.
 
+use rafka_broker::metadata::Role;
 use rafka_model::ClusterId;
 use rafka_protocols::hello::{ClusterKey, Hello};
 use tracing::info;
@@ -34,7 +35,7 @@ pub(super) async fn plan(
                 "cannot found cluster {pinned}: a new cluster makes its own id\n  hint: drop --cluster-id, or name a peer with --bootstrap"
             )));
         }
-        return Ok(Plan::Found);
+        return may_found(config);
     }
     let listen: Vec<Multiaddr> = config.mesh.listen.iter().map(|address| address.multiaddr().clone()).collect();
     let search = Search {
@@ -49,12 +50,23 @@ pub(super) async fn plan(
         joiner::search(search, |nominee: PeerId| data.save_nominee(&nominee.to_string()).map_err(|e| e.to_string()))
             .await?;
     Ok(match outcome {
-        Outcome::Found => Plan::Found,
+        Outcome::Found => may_found(config)?,
         Outcome::Join(key, hello, told_by) => {
             info!(%told_by, cluster = %key.id, members = hello.members.len(), "a cluster was found");
             Plan::Join(key, first_peers(&hello, told_by))
         }
     })
+}
+
+/// A cluster begins with a node that keeps its metadata.
+fn may_found(config: &Config) -> Result<Plan, ServerError> {
+    match config.node.roles {
+        Role::Broker => Ok(Plan::Found),
+        Role::Gateway => Err(ServerError::Conflict(
+            "a gateway cannot found a cluster\n  hint: name a broker of the cluster with --bootstrap, or drop --roles gateway"
+                .to_owned(),
+        )),
+    }
 }
 
 /// Voters first, then whoever answered, then the others.

@@ -58,7 +58,7 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
     let health = Health::new();
     let tasks = Tasks::new(health.clone());
     let stop = Stop::default();
-    let kafka = kafka::bind(&config.kafka).await?;
+    let kafka = kafka::bind(&config.kafka, config.node.roles).await?;
     let place = find_place(&config, &data, &identity, &disk).await?;
     let token = config.cluster.join_token.as_ref().map(|token| token_hash(token.expose()));
 
@@ -79,7 +79,7 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
     metrics.exchanges(counters);
     tasks.spawn("swarm", &stop.ops, async move { drop(AbortOnDropHandle::new(swarm_task).await) });
 
-    let told = kafka.iter().map(|bound| bound.registered(&config.kafka)).collect();
+    let told = kafka.iter().filter_map(|bound| bound.registered(&config.kafka)).collect();
     let registration = Registration { kafka: told, ..registration(&config, &data, &mesh) };
     let (raft, controller) = match &place.key {
         None => (None, None),
@@ -370,6 +370,7 @@ fn open_kafka(
         accept: stop.accept.clone(),
         end: stop.ops.clone(),
         connections: stop.requests.clone(),
+        relayed_bytes_max: config.cache.relayed_bytes_max,
     };
     kafka::open(&config.kafka, bound, setup, tasks);
 }

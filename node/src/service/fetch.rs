@@ -26,6 +26,16 @@ pub(super) async fn serve(partitions: &Partitions, frame: Frame) -> Served {
             let outcome = first_error(&parts);
             (parts.map(Reply::Deleted), outcome)
         }
+        Ok(Request::EpochEnds(request)) => {
+            let parts = Ok(partitions.epoch_ends(request));
+            let outcome = first_error(&parts);
+            (parts.map(Reply::Ends), outcome)
+        }
+        Ok(Request::Producers(at)) => {
+            let found = partitions.active_producers(at);
+            let outcome = super::outcome(&found);
+            (found.map(Reply::Producers), outcome)
+        }
         Err(failure) => {
             let code = failure.code;
             (Err(failure), Some(code))

@@ -7,11 +7,11 @@ use rafka_broker::group::request::{Coordinator, Listed};
 use rafka_broker::group::{GroupReply, GroupRequest};
 use rafka_broker::metadata::Image;
 use rafka_broker::request::{
-    Admin, AdminReply, DeleteRecords, EpochEnd, EpochEnds, Fetch, Fetched, FoundOffset, ListOffsets, PartitionReply,
-    Produce,
+    ActiveProducer, Admin, AdminReply, DeleteRecords, EpochEnd, EpochEnds, Fetch, Fetched, FoundOffset, ListOffsets,
+    PartitionReply, Produce,
 };
-use rafka_broker::{Failure, producer};
-use rafka_kafka::desk::{ActiveProducer, FrontDesk, LogDir, Setting, SettingKind, Settling};
+use rafka_broker::Failure;
+use rafka_kafka::desk::{FrontDesk, LogDir, Setting, SettingKind, Settling};
 use rafka_model::{BrokerEpoch, MetadataIndex, NodeId, Offset, ProducerId, TopicPartition};
 
 use super::{Service, admin};
@@ -20,6 +20,7 @@ use crate::datadir::DataDir;
 use crate::mesh::Standing;
 
 /// This node, as its Kafka door sees it.
+#[derive(Clone)]
 pub(crate) struct Desk {
     /// Shared with the mesh door.
     pub(crate) service: Arc<Service>,
@@ -132,8 +133,8 @@ impl FrontDesk for Desk {
         self.service.groups.coordinator(group).await
     }
 
-    fn producers(&self, partition: TopicPartition) -> Result<Vec<ActiveProducer>, Failure> {
-        Ok(self.service.partitions.producers(partition)?.into_iter().map(active).collect())
+    async fn producers(&self, partition: TopicPartition) -> Result<Vec<ActiveProducer>, Failure> {
+        self.service.partitions.active_producers(partition)
     }
 
     fn log_dirs(&self) -> Vec<LogDir> {
@@ -154,16 +155,6 @@ impl FrontDesk for Desk {
 
     fn topic_defaults(&self) -> BTreeMap<String, String> {
         self.service.topic_defaults.configs.clone()
-    }
-}
-
-fn active(producer: producer::Known) -> ActiveProducer {
-    ActiveProducer {
-        id: producer.id,
-        epoch: producer.epoch,
-        last_sequence: producer.last.map_or(-1, |batch| batch.last_sequence()),
-        last_timestamp: producer.last.map_or(-1, |batch| batch.max_timestamp.0),
-        transaction_start: producer.transaction_start,
     }
 }
 

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use prost::Message;
-use rafka_broker::request::{Fetched, FoundOffset, PartitionReply};
+use rafka_broker::request::{ActiveProducer, EpochEnd, Fetched, FoundOffset, PartitionReply};
 use rafka_model::limits::REQUEST_PARTITIONS_MAX;
-use rafka_model::{LeaderEpoch, Offset, Timestamp};
+use rafka_model::{LeaderEpoch, Offset, ProducerId, Timestamp};
 
 use super::each;
 use crate::Frame;
@@ -14,7 +14,7 @@ use crate::wire::{
     result_from_wire, topic_id_to_wire, topic_partition,
 };
 
-/// The answer to the [`Request`](super::Request) of the same kind, per partition.
+/// The answer to the [`Request`](super::Request) of the same kind, per partition where it names several.
 #[derive(Clone, Debug)]
 pub enum Reply {
     /// Batches.
@@ -23,6 +23,10 @@ pub enum Reply {
     Offsets(Vec<PartitionReply<FoundOffset>>),
     /// The new log starts.
     Deleted(Vec<PartitionReply<Offset>>),
+    /// Where the epochs end; `None` for one that is newer than the log knows.
+    Ends(Vec<PartitionReply<Option<EpochEnd>>>),
+    /// The producers of the partition.
+    Producers(Vec<ActiveProducer>),
 }
 
 /// Encodes a reply; record bytes are shared, not copied.
@@ -37,6 +41,10 @@ pub fn encode_reply(reply: &Answer<Reply>) -> Frame {
         Ok(Reply::Deleted(parts)) => {
             Kind::Deleted(proto::DeletedRecords { partitions: parts.iter().map(deleted_to_wire).collect() })
         }
+        Ok(Reply::Ends(parts)) => Kind::Ends(proto::FoundEnds { partitions: parts.iter().map(end_to_wire).collect() }),
+        Ok(Reply::Producers(producers)) => {
+            Kind::Producers(proto::ActiveProducers { producers: producers.iter().map(producer_to_wire).collect() })
+        }
     };
     header_only(&proto::FetchReply { kind: Some(kind), failure: None })
 }
@@ -47,7 +55,7 @@ pub fn encode_reply(reply: &Answer<Reply>) -> Frame {
 /// [`DecodeError`]; also when lengths and body do not agree.
 pub fn decode_reply(frame: &Frame) -> Result<Answer<Reply>, DecodeError> {
     let limit = REQUEST_PARTITIONS_MAX + 8;
-    let header: proto::FetchReply = wire::decode(frame.header(), "fields of a fetch reply", limit, &[1, 2, 3])?;
+    let header: proto::FetchReply = wire::decode(frame.header(), "fields of a fetch reply", limit, &[1, 2, 3, 4, 5])?;
     if let Some(failure) = header.failure {
         return Ok(Err(failure_from_wire(failure)?));
     }
@@ -67,6 +75,8 @@ pub fn decode_reply(frame: &Frame) -> Result<Answer<Reply>, DecodeError> {
         }
         Kind::Offsets(found) => Reply::Offsets(each(found.partitions, found_from_wire)?),
         Kind::Deleted(deleted) => Reply::Deleted(each(deleted.partitions, deleted_from_wire)?),
+        Kind::Ends(ends) => Reply::Ends(each(ends.partitions, end_from_wire)?),
+        Kind::Producers(found) => Reply::Producers(each(found.producers, producer_from_wire)?),
     }))
 }
 
@@ -154,4 +164,45 @@ fn deleted_from_wire(part: proto::DeletedRecord) -> Result<PartitionReply<Offset
     let partition = topic_partition(&part.topic, part.partition)?;
     let result = result_from_wire(part.failure, || Ok(Offset(part.log_start)))?;
     Ok(PartitionReply { partition, result })
+}
+
+fn end_to_wire(part: &PartitionReply<Option<EpochEnd>>) -> proto::FoundEnd {
+    let at = proto::FoundEnd {
+        topic: topic_id_to_wire(part.partition.topic),
+        partition: part.partition.partition.0,
+        ..Default::default()
+    };
+    match &part.result {
+        Ok(Some(found)) => proto::FoundEnd { epoch: Some(found.epoch.0), end: found.end.0, ..at },
+        Ok(None) => at,
+        Err(failure) => proto::FoundEnd { failure: Some(failure_to_wire(failure)), ..at },
+    }
+}
+
+fn end_from_wire(part: proto::FoundEnd) -> Result<PartitionReply<Option<EpochEnd>>, DecodeError> {
+    let partition = topic_partition(&part.topic, part.partition)?;
+    let end = part.epoch.map(|epoch| EpochEnd { epoch: LeaderEpoch(epoch), end: Offset(part.end) });
+    Ok(PartitionReply { partition, result: result_from_wire(part.failure, || Ok(end))? })
+}
+
+fn producer_to_wire(producer: &ActiveProducer) -> proto::ActiveProducer {
+    proto::ActiveProducer {
+        id: producer.id.0,
+        epoch: producer.epoch.into(),
+        last_sequence: producer.last_sequence,
+        last_timestamp: producer.last_timestamp,
+        transaction_start: producer.transaction_start.map(|offset| offset.0),
+    }
+}
+
+fn producer_from_wire(producer: proto::ActiveProducer) -> Result<ActiveProducer, DecodeError> {
+    let epoch = i16::try_from(producer.epoch)
+        .map_err(|_| DecodeError::Invalid { what: "producer epoch", found: producer.epoch.to_string() })?;
+    Ok(ActiveProducer {
+        id: ProducerId(producer.id),
+        epoch,
+        last_sequence: producer.last_sequence,
+        last_timestamp: producer.last_timestamp,
+        transaction_start: producer.transaction_start.map(Offset),
+    })
 }
