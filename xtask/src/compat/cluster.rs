@@ -177,11 +177,11 @@ impl Cluster {
         command.args(["--listen", &format!("127.0.0.1:{}", node.mesh), "--ops-listen", "127.0.0.1:0"]);
         command.args(["--kafka-listen", &format!("127.0.0.1:{}", node.kafka), "--log-format", "compact"]);
         // The coordinator gives sessions to the members of KIP-848, and would give 45 seconds.
-        for setting in ["min_session_timeout_ms", "session_timeout_ms"] {
-            command.args(["--set", &format!("groups.consumer_{setting}={SESSION_MS}")]);
-        }
+        command.args(["--set", &format!("groups.consumer_session_timeout_ms={SESSION_MS}")]);
+        command.args(["--set", "groups.consumer_heartbeat_interval_ms=500"]);
         if self.gateway {
-            command.args(["--kafka-gateway-listen", &format!("127.0.0.1:{}", node.gateway)]);
+            command.args(["--kafka-listen", &format!("gateway=127.0.0.1:{}", node.gateway)]);
+            command.args(["--kafka-routing", "gateway=mesh"]);
         }
         let others =
             self.nodes.iter().enumerate().filter(|(other, _)| if first { *other < index } else { *other != index });
