@@ -12,6 +12,8 @@ mod offsets;
 pub mod records;
 pub mod request;
 mod rules;
+#[cfg(test)]
+mod simulation;
 mod subscription;
 #[cfg(test)]
 mod testing;

@@ -84,7 +84,7 @@ pub struct Stats {
 #[derive(Debug)]
 pub struct Coordinator {
     config: Config,
-    rules: Rules,
+    pub(super) rules: Rules,
     groups: BTreeMap<Arc<str>, Entry>,
     timers: Timers,
     topics: Topics,

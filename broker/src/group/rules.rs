@@ -15,8 +15,6 @@ pub(super) enum Rule {
     AssignmentsAreStored,
     /// Members that are silent leave the group.
     SessionsEnd,
-    /// Members that do not come back for a generation leave the group.
-    LateJoinsAreLeftBehind,
     /// Members that do not ask for their assignment leave the group.
     LateSyncsAreLeftBehind,
     /// A leader that comes again begins a generation.

@@ -56,12 +56,10 @@ impl Group {
     /// Begins the generation with those who have joined. Of the others, static members keep their places.
     fn complete_join(&mut self, work: &mut Work<'_>) {
         self.wait = None;
-        if work.rules.hold(Rule::LateJoinsAreLeftBehind) {
-            let is_late = |member: &Member| member.joining.is_none() && member.instance_id.is_none();
-            let late: Vec<_> =
-                self.members.iter().filter(|(_, member)| is_late(member)).map(|(id, _)| Arc::clone(id)).collect();
-            late.iter().for_each(|id| drop(self.remove(work, id)));
-        }
+        let is_late = |member: &Member| member.joining.is_none() && member.instance_id.is_none();
+        let late = self.members.iter().filter(|(_, member)| is_late(member));
+        let late: Vec<_> = late.map(|(id, _)| Arc::clone(id)).collect();
+        late.iter().for_each(|id| drop(self.remove(work, id)));
         if !self.members.is_empty() && !self.elect() {
             // Static members alone, none of them back: their sessions decide.
             self.wait_until(work, work.after(self.rebalance_timeout_ms().max(1_000)));
