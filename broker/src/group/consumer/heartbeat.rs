@@ -25,6 +25,8 @@ const AWAY: i32 = -2;
 
 /// Members of a restless group come this often, ms, if there are few of them.
 const RESTLESS_MS_MIN: i64 = 200;
+/// Whoever joins is rarely alone: a group that has changed is restless for so long, even if everybody has its share.
+const FRESH_MS: u32 = 3_000;
 /// Heartbeats a second that a restless group may cause.
 const RESTLESS_PER_SECOND: i64 = 2_000;
 
@@ -143,8 +145,9 @@ impl Group {
     /// as many intervals as the move has steps.
     fn interval(&self, work: &Work<'_>) -> i32 {
         let usual = work.config.consumer_heartbeat_interval_ms;
-        let lately = self.changed.is_some_and(|at| work.context.now.since(at).as_millis() < 2 * usual.max(0) as u128);
-        if self.state() == GroupState::Stable || !lately {
+        let Some(since) = self.changed.map(|at| work.context.now.since(at).as_millis()) else { return usual };
+        let restless = if self.state() == GroupState::Stable { FRESH_MS } else { 2 * usual.max(0).unsigned_abs() };
+        if since >= u128::from(restless) {
             return usual;
         }
         let members = i64::try_from(self.members.len()).unwrap_or(i64::MAX);
