@@ -89,25 +89,11 @@ final class GroupTools {
     }
 
     private void configs(JsonNode request, ObjectNode reply) throws Exception {
-        List<String> entity = List.of("--entity-type", "groups", "--entity-name", group(request));
-        String name = request.get("name").asText();
-        String value = request.get("value").asText();
-        config(entity, "--alter", "--add-config", name + "=" + value);
-        for (int tries = 0; ; tries++) {
-            String said = config(entity, "--describe");
-            if (said.contains(name + "=" + value)) {
-                return;
-            }
-            if (tries == 20) {
-                throw new IllegalStateException("not said: " + name + ": " + said);
-            }
-            Thread.sleep(100);
-        }
-    }
-
-    private String config(List<String> entity, String... words) throws Exception {
-        return tools.run(
-            kafka.admin.ConfigCommand::main, "", Stream.concat(entity.stream(), Stream.of(words)).toArray(String[]::new));
+        String group = group(request);
+        String said = tools.run(
+            kafka.admin.ConfigCommand::main, "", "--entity-type", "groups", "--entity-name", group, "--describe", "--all");
+        expect(group, said);
+        expect("consumer.session.timeout.ms=" + request.get("session_ms").asText(), said);
     }
 
     private String groups(String... words) throws Exception {

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::cases::{Case, Outcome};
+use super::cluster::SESSION_MS;
 use super::members::{How, Member, Team};
 use super::records::{produce, records};
 use super::session::{Session, Trouble, check};
@@ -12,6 +13,9 @@ use super::session::{Session, Trouble, check};
 pub(super) const PARTITIONS: usize = 4;
 /// Records that are sent at once.
 pub(super) const SOME: usize = 40;
+
+/// A session in which a process is started again even on a busy machine, milliseconds.
+const LONG_MS: u32 = 20_000;
 
 /// All of them, in the order of the page.
 pub(super) const CASES: &[Case] = &[
@@ -105,11 +109,7 @@ pub(super) const CASES: &[Case] = &[
                  groups by its `GroupMetadataMessageFormatter`",
         run: offsets_tool,
     },
-    Case {
-        name: "tools-configs",
-        proves: "`kafka-configs --entity-type groups`: `--alter` and `--describe`",
-        run: configs_tool,
-    },
+    Case { name: "tools-configs", proves: "`kafka-configs --entity-type groups --describe --all`", run: configs_tool },
 ];
 
 /// Sends records to all partitions of the team's topic.
@@ -169,7 +169,7 @@ fn crash(session: &mut Session<'_>, how: How) -> Outcome {
 }
 
 fn fixed(session: &mut Session<'_>) -> Outcome {
-    let how = |instance| How { instance: Some(instance), ..How::CLASSIC };
+    let how = |instance| How { instance: Some(instance), session_ms: LONG_MS, ..How::CLASSIC };
     let mut team = Team::new(session, "static", how("one"))?;
     let mut first = team.join(session, "a", how("one"))?;
     let mut second = team.join_aside(session, "b", how("two"))?;
@@ -407,7 +407,5 @@ fn offsets_tool(session: &mut Session<'_>) -> Outcome {
 fn configs_tool(session: &mut Session<'_>) -> Outcome {
     session.can("group_configs")?;
     let group = session.new_topic("configs-tool");
-    session
-        .ask("group_configs", json!({ "group": group, "name": "consumer.session.timeout.ms", "value": "7000" }))
-        .map(|_| ())
+    session.ask("group_configs", json!({ "group": group, "session_ms": SESSION_MS })).map(|_| ())
 }

@@ -23,13 +23,16 @@ pub(super) struct How {
     pub(super) assignor: &'static str,
     /// Makes it a static member.
     pub(super) instance: Option<&'static str>,
+    /// Silence after which a member of the classic protocol counts as dead.
+    pub(super) session_ms: u32,
     /// Subscribes to all topics whose names begin with that of the team's.
     pub(super) pattern: bool,
 }
 
 impl How {
     /// The classic protocol.
-    pub(super) const CLASSIC: Self = Self { protocol: "classic", assignor: "range", instance: None, pattern: false };
+    pub(super) const CLASSIC: Self =
+        Self { protocol: "classic", assignor: "range", instance: None, session_ms: SESSION_MS, pattern: false };
     /// The protocol of KIP-848.
     pub(super) const CONSUMER: Self = Self { protocol: "consumer", ..Self::CLASSIC };
 }
@@ -127,7 +130,7 @@ impl Team {
         self.joined += 1;
         let fields = json!({
             "group": self.group, "topic": self.topic, "protocol": how.protocol, "assignor": how.assignor,
-            "instance": how.instance, "pattern": how.pattern, "session_ms": SESSION_MS,
+            "instance": how.instance, "pattern": how.pattern, "session_ms": how.session_ms,
         });
         member.ask(session, "join", fields)?;
         Ok(member)
