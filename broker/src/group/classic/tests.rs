@@ -80,7 +80,7 @@ fn a_new_member_is_given_an_id_first_and_the_id_expires() {
     desk.pass(0);
     let joined = desk.joined(joins);
     assert_eq!(joined.member_id, used);
-    desk.sync_all(&[joined.clone()], &["a"]);
+    desk.sync_all(std::slice::from_ref(&joined), &["a"]);
     for _ in 0..2 {
         desk.pass(6_000);
         desk.beat(&joined).expect("alive");
@@ -283,7 +283,7 @@ fn a_static_member_that_changes_its_mind_begins_a_generation() {
     let back = desk.ask(join_static("one", ""));
     let back = desk.joined(back);
     assert_eq!(back.generation, 2);
-    desk.sync_all(&[back.clone()], &["a"]);
+    desk.sync_all(std::slice::from_ref(&back), &["a"]);
     let GroupRequest::Join(mut other) = join_static("one", "") else { unreachable!() };
     other.protocols.push(Protocol { name: "sticky".to_owned(), metadata: bytes("x") });
     other.protocols.swap(0, 1);
@@ -377,7 +377,7 @@ fn a_new_member_whose_join_waits_for_ever_is_forgotten_and_told() {
     let one = desk.ask(slow("one"));
     desk.pass(0);
     let one = desk.joined(one);
-    desk.sync_all(&[one.clone()], &["a"]);
+    desk.sync_all(std::slice::from_ref(&one), &["a"]);
     let two = desk.ask(slow("two"));
     desk.pass(minutes(5) - 1);
     assert!(desk.answer(two).is_none());

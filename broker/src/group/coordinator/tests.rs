@@ -90,7 +90,7 @@ fn what_other_protocols_read_cannot_be_told() {
     let asked = desk.ask(GroupRequest::Join(Join { protocol_type: "connect".to_owned(), ..join_as("c") }));
     desk.pass(0);
     let joined = desk.joined(asked);
-    desk.sync_all(&[joined.clone()], &["a"]);
+    desk.sync_all(std::slice::from_ref(&joined), &["a"]);
     assert_eq!(forget(&mut desk, "g", &["orders"]), Err(ErrorCode::NonEmptyGroup));
     // Consumers whose subscription cannot be read may read everything.
     let mut odd = join_as("c");
