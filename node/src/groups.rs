@@ -68,20 +68,20 @@ impl Default for Config {
 }
 
 /// Has the controller change metadata.
-pub(crate) type Change = Box<dyn Fn(Admin) -> BoxFuture<'static, Result<AdminReply, Failure>> + Send + Sync>;
+pub type Change = Box<dyn Fn(Admin) -> BoxFuture<'static, Result<AdminReply, Failure>> + Send + Sync>;
 
 /// What coordinators are built from.
-pub(crate) struct Setup {
+pub struct Setup {
     /// Settings.
-    pub(crate) config: Config,
+    pub config: Config,
     /// The metadata.
-    pub(crate) images: Arc<ImageStore>,
+    pub images: Arc<ImageStore>,
     /// Where the log of each coordinator is.
-    pub(crate) partitions: Arc<Partitions>,
+    pub partitions: Arc<Partitions>,
     /// The clocks.
-    pub(crate) clock: Arc<dyn Clock>,
+    pub clock: Arc<dyn Clock>,
     /// The controller.
-    pub(crate) change: Change,
+    pub change: Change,
 }
 
 /// The coordinators of this node. Cheap to clone.
@@ -108,7 +108,7 @@ struct Inner {
 impl Groups {
     /// Without coordinators: they come with [`Self::run`].
     #[must_use]
-    pub(crate) fn new(setup: Setup) -> Self {
+    pub fn new(setup: Setup) -> Self {
         let Setup { config, images, partitions, clock, change } = setup;
         Self {
             inner: Arc::new(Inner {
@@ -128,7 +128,7 @@ impl Groups {
 
     /// Starts and ends coordinators as partitions of the offsets topic come to this node and go. Dropping the future
     /// ends all of them.
-    pub(crate) async fn run(self) {
+    pub async fn run(self) {
         keeper::keep(self.inner).await;
     }
 
@@ -178,7 +178,7 @@ impl Groups {
     }
 
     /// Refuses everybody from here on, those who wait too.
-    pub(crate) fn stop(&self) {
+    pub fn stop(&self) {
         self.inner.stopping.store(true, Ordering::Release);
         self.inner.shards.store(Arc::default());
     }

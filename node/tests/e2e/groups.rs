@@ -1,13 +1,19 @@
-//! Coordinators of groups in real nodes, asked over the mesh.
+//! Coordinators of groups in real nodes, asked over the mesh and through the Kafka door.
 
 use std::collections::BTreeSet;
 
-use rafka_broker::group::request::{Commit, OffsetToCommit, OffsetsAsked};
+use rafka_broker::group::request::{Commit, Join, OffsetToCommit, OffsetsAsked, Protocol as Assignor};
 use rafka_broker::group::{GroupReply, GroupRequest};
 use rafka_broker::{ErrorCode, Failure};
 use rafka_client::{NodeId, PartitionId, ProducerConfig, Record};
+use rafka_kafka::header::{ResponseHeader, request_frame};
+use rafka_kafka::messages::{Call, decode_all, find_coordinator, join_group, offset_fetch};
+use rafka_kafka::wire::Reader;
 use rafka_protocols::Protocol;
 use rafka_protocols::group::{self, Reply, Request};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::peer::Peer;
 use crate::support::{Node, cluster, create, eventually};
@@ -158,4 +164,97 @@ async fn any_node_says_who_coordinates_and_only_that_one_answers() {
     let mut expected = groups.clone();
     expected.sort();
     assert_eq!(all, expected, "each group is at one node");
+}
+
+/// A bare Kafka client: one request, one answer.
+struct Kafka(TcpStream);
+
+impl Kafka {
+    async fn connect(node: &Node) -> Self {
+        Self(TcpStream::connect(node.kafka()).await.expect("it accepts"))
+    }
+
+    async fn send<C: Call>(&mut self, version: i16, request: C) {
+        let frame = request_frame(version, 7, Some("test".into()), &request).expect("fits").concat();
+        self.0.write_all(&frame).await.expect("sent");
+    }
+
+    async fn receive<C: Call>(&mut self, version: i16) -> C::Response {
+        let length = self.0.read_u32().await.expect("an answer") as usize;
+        let mut answer = vec![0; length];
+        self.0.read_exact(&mut answer).await.expect("whole");
+        let mut from = Reader::new(answer.into());
+        ResponseHeader::decode(C::KEY, version, &mut from).expect("a header");
+        decode_all(C::KEY, version, &mut from).expect("a response")
+    }
+
+    async fn call<C: Call>(&mut self, version: i16, request: C) -> C::Response {
+        self.send(version, request).await;
+        self.receive::<C>(version).await
+    }
+}
+
+const KAFKA: &[&str] = &["--kafka-listen", "127.0.0.1:0"];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_doors_lead_to_the_same_coordinator() {
+    let node = Node::start(KAFKA).await;
+    let client = node.client().await;
+    create(&client, "orders", 3, &[]).await;
+    let mut kafka = Kafka::connect(&node).await;
+    let find = find_coordinator::Request { key: "g".into(), ..Default::default() };
+    let found = kafka.call(2, find).await;
+    assert_eq!((found.error_code, found.node_id), (0, 1));
+    let mut peer = connect(&node).await;
+    assert_eq!(asked(&mut peer, commit("g", &[(1, 42)])).await, GroupReply::Commit(vec![Ok(())]));
+    let fetch = offset_fetch::Request { group_id: "g".into(), topics: None, ..Default::default() };
+    let fetched = kafka.call(7, fetch).await;
+    assert_eq!((fetched.error_code, fetched.topics.len()), (0, 1));
+    let partition = &fetched.topics[0].partitions[0];
+    assert_eq!((partition.partition_index, partition.committed_offset, partition.error_code), (1, 42, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_that_wait_for_each_other_hold_up_no_shutdown() {
+    let node = Node::start(&[KAFKA, &["--set", "groups.initial_rebalance_delay_ms=600000"]].concat()).await;
+    let mut kafka = Kafka::connect(&node).await;
+    let find = find_coordinator::Request { key: "g".into(), ..Default::default() };
+    assert_eq!(kafka.call(2, find).await.error_code, 0);
+    let join = join_group::Request {
+        group_id: "g".into(),
+        session_timeout_ms: 60_000,
+        rebalance_timeout_ms: 600_000,
+        protocol_type: "consumer".into(),
+        protocols: vec![join_group::JoinGroupRequestProtocol { name: "range".into(), metadata: "m".into() }],
+        ..Default::default()
+    };
+    // Once the coordinator has read its log, the first member waits for others.
+    let mut waiting = loop {
+        let mut waiting = Kafka::connect(&node).await;
+        waiting.send(3, join.clone()).await;
+        let answer = waiting.receive::<join_group::Request>(3);
+        match tokio::time::timeout(std::time::Duration::from_millis(200), answer).await {
+            Err(_) => break waiting,
+            Ok(answer) => assert_eq!(answer.error_code, 14, "the coordinator loads"),
+        }
+    };
+    // And so does one that came over the mesh.
+    let mut peer = connect(&node).await;
+    let join = Join {
+        group: "g".to_owned(),
+        session_timeout_ms: 60_000,
+        rebalance_timeout_ms: 600_000,
+        protocol_type: "consumer".to_owned(),
+        protocols: vec![Assignor { name: "range".to_owned(), metadata: "m".into() }],
+        ..Join::default()
+    };
+    let told = tokio::spawn(async move { ask(&mut peer, Request::Group(GroupRequest::Join(join))).await });
+    let two = r#"rafka_group_members 2"#;
+    eventually("two members", async || node.ops("/metrics").await.lines().any(|line| line == two).then_some(())).await;
+    let began = std::time::Instant::now();
+    tokio::task::spawn_blocking(move || node.stop()).await.expect("a clean end");
+    assert_eq!(told.await.expect("ran").expect_err("refused").code, ErrorCode::NotCoordinator);
+    let mut rest = Vec::new();
+    waiting.0.read_to_end(&mut rest).await.expect("closed in order");
+    assert!(began.elapsed().as_secs() < 5, "it took {:?}", began.elapsed());
 }
