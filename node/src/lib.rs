@@ -14,6 +14,7 @@ mod gateway;
 pub mod groups;
 pub mod image;
 pub mod kafka;
+pub mod lanes;
 pub mod logging;
 mod memory;
 pub mod mesh;

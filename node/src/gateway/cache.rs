@@ -12,7 +12,7 @@ use rafka_broker::metadata::Image;
 use rafka_broker::request::{EpochEnd, FetchPartition, Fetched};
 use rafka_cache::Stats;
 use rafka_model::limits::GATEWAY_MARK_MS_MAX;
-use rafka_model::{LeaderEpoch, Offset, TopicPartition};
+use rafka_model::{BatchHeader, Chunks, LeaderEpoch, Offset, TopicPartition};
 use tokio::time::Instant;
 
 use crate::partitions::BatchCache;
@@ -43,8 +43,8 @@ impl HotCache {
         Self { batches: BatchCache::new(bytes_max), marks: Mutex::default() }
     }
 
-    /// What the leader of `epoch` gave out.
-    pub(crate) fn take_in(&self, at: TopicPartition, epoch: LeaderEpoch, fetched: &Fetched) {
+    /// What the leader of `epoch` gave out, in an answer with records of so many bytes in all.
+    pub(crate) fn take_in(&self, at: TopicPartition, epoch: LeaderEpoch, fetched: &Fetched, answer_bytes: usize) {
         let mut marks = self.marks.lock();
         let mut mark = Mark {
             epoch,
@@ -67,7 +67,11 @@ impl HotCache {
         }
         marks.insert(at, mark);
         // Under the lock: a mark of a newer leader must not come between.
-        self.batches.fill(at, &fetched.records);
+        for records in fetched.records.as_slice() {
+            if let Some(next) = end_of(records) {
+                self.batches.fill(at, records, next, answer_bytes);
+            }
+        }
     }
 
     /// The log begins here now.
@@ -95,11 +99,13 @@ impl HotCache {
             return None;
         }
         let run = self.batches.read(part.partition, part.offset, mark.high_watermark, max_bytes, at_least_one)?;
-        (!run.batches.is_empty()).then(|| Fetched {
+        let mut records = Chunks::new();
+        records.extend(run.pieces);
+        (!records.is_empty()).then_some(Fetched {
             high_watermark: mark.high_watermark,
             last_stable_offset: mark.high_watermark,
             log_start: mark.log_start,
-            records: run.into_bytes(),
+            records,
         })
     }
 
@@ -111,7 +117,7 @@ impl HotCache {
             Some(mark) if mark.high_watermark > offset => (mark.high_watermark, mark.log_start),
             _ => (Offset(-1), Offset(-1)),
         };
-        Fetched { high_watermark, last_stable_offset: high_watermark, log_start, records: bytes::Bytes::new() }
+        Fetched { high_watermark, last_stable_offset: high_watermark, log_start, records: Chunks::new() }
     }
 
     /// Where an epoch before `current` ended, if its leader told.
@@ -144,6 +150,16 @@ impl HotCache {
     }
 }
 
+/// Offset behind the last of whole batches; `None` without any.
+fn end_of(mut records: &[u8]) -> Option<Offset> {
+    let mut end = None;
+    while let Ok(header) = BatchHeader::parse(records) {
+        end = Some(header.next_offset());
+        records = records.get(header.total_bytes()..)?;
+    }
+    end
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,7 +172,7 @@ mod tests {
             high_watermark,
             last_stable_offset: high_watermark,
             log_start: Offset(log_start),
-            records: records.into(),
+            records: bytes::Bytes::from(records).into(),
         }
     }
 
@@ -173,7 +189,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn records_are_given_out_while_the_leader_was_heard_lately() {
         let cache = HotCache::new(1 << 20);
-        cache.take_in(at(0), EPOCH, &fetched(&[(0, "a"), (1, "b")], 9, 0));
+        cache.take_in(at(0), EPOCH, &fetched(&[(0, "a"), (1, "b")], 9, 0), 0);
         let one = batch(0, "a").len();
         assert_eq!((reads(&cache, 0), reads(&cache, 1), reads(&cache, 2)), (Some(2 * one), Some(one), None));
         let other = FetchPartition { leader_epoch: Some(LeaderEpoch(2)), ..wanted(0) };
@@ -182,19 +198,19 @@ mod tests {
         assert_eq!(cache.nothing(at(0), Offset(9)).high_watermark, Offset(-1), "the end is the leader's to tell");
         tokio::time::advance(YOUNG * 2).await;
         assert_eq!(reads(&cache, 0), None);
-        cache.take_in(at(0), EPOCH, &fetched(&[], 9, 0));
+        cache.take_in(at(0), EPOCH, &fetched(&[], 9, 0), 0);
         assert_eq!(reads(&cache, 0), Some(2 * one), "an empty answer is a sign of life");
     }
 
     #[tokio::test]
     async fn what_was_deleted_or_has_another_leader_is_gone() {
         let cache = HotCache::new(1 << 20);
-        cache.take_in(at(0), EPOCH, &fetched(&[(0, "a"), (1, "b"), (2, "c")], 3, 0));
+        cache.take_in(at(0), EPOCH, &fetched(&[(0, "a"), (1, "b"), (2, "c")], 3, 0), 0);
         cache.starts_at(at(0), Offset(1));
         assert!(reads(&cache, 0).is_none() && reads(&cache, 1).is_some());
-        cache.take_in(at(0), EPOCH, &fetched(&[], 3, 2));
+        cache.take_in(at(0), EPOCH, &fetched(&[], 3, 2), 0);
         assert!(reads(&cache, 1).is_none() && reads(&cache, 2).is_some());
-        cache.take_in(at(0), LeaderEpoch(2), &fetched(&[], 1, 0));
+        cache.take_in(at(0), LeaderEpoch(2), &fetched(&[], 1, 0), 0);
         assert!(reads(&cache, 2).is_some(), "an old leader changes nothing");
         cache.keep_only(&image(&[1, 1, 1]));
         assert!(reads(&cache, 2).is_some());

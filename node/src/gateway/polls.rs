@@ -130,10 +130,12 @@ impl<R: Reach> Inner<R> {
         self.metrics.took(Api::Fetch, began.elapsed());
         let answer = match answer {
             Ok(Told::Fetched(replies)) => {
-                let told = replies.iter().zip(epochs);
-                for (reply, epoch) in told {
+                let sizes =
+                    replies.iter().map(|reply| reply.result.as_ref().map_or(0, |fetched| fetched.records.len()));
+                let bytes = sizes.sum();
+                for (reply, epoch) in replies.iter().zip(epochs) {
                     if let (Ok(fetched), Some(epoch)) = (&reply.result, epoch) {
-                        self.cache.take_in(reply.partition, epoch, fetched);
+                        self.cache.take_in(reply.partition, epoch, fetched, bytes);
                     }
                 }
                 Ok(replies)

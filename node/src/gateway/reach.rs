@@ -17,7 +17,7 @@ use rafka_protocols::rpc::CallError;
 use rafka_protocols::{Answer, DecodeError, Frame, Protocol, fetch, group, produce};
 use tokio::sync::watch;
 
-use crate::cluster::{Cluster, Reachable, reachable};
+use crate::cluster::Cluster;
 use crate::service::kafka::Desk;
 
 /// What a leader or coordinator is asked.
@@ -102,13 +102,13 @@ impl Reach for MeshReach {
             return answer.unwrap_or_else(|_| Err(unknown("this node did not answer in time")));
         }
         let image = self.image();
-        let Some(node) = image.nodes.get(&to).and_then(reachable) else {
+        let Some(node) = Cluster::reachable(&image, to) else {
             let text = format!("node {to} is not known here");
             return Err(Trouble::refused(Failure::new(ErrorCode::LeaderNotAvailable, text)));
         };
         drop(image);
         let (protocol, frame) = encode(ask);
-        let answer = exchange(self.cluster(), node, protocol, frame, within).await;
+        let answer = self.cluster().exchange(&node, protocol, frame, within).await;
         let frame = answer.map_err(|error| trouble(to, &error))?;
         match decode(protocol, &frame) {
             Ok(Ok(told)) => Ok(told),
@@ -116,17 +116,6 @@ impl Reach for MeshReach {
             Err(error) => Err(unknown(&format!("the answer of node {to} cannot be read: {error}"))),
         }
     }
-}
-
-/// The one place where requests of a gateway go out.
-async fn exchange(
-    cluster: &Cluster,
-    node: Reachable,
-    protocol: Protocol,
-    frame: Frame,
-    within: Duration,
-) -> Result<Frame, CallError> {
-    cluster.mesh.call(node.peer, node.addresses, protocol, frame, within).await
 }
 
 impl MeshReach {

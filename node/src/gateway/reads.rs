@@ -9,10 +9,10 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use rafka_broker::request::{Fetch, FetchPartition, Fetched, PartitionReply};
 use rafka_broker::{ErrorCode, Failure};
-use rafka_model::NodeId;
 use rafka_model::limits::{
     GATEWAY_ATTEMPTS_MAX, GATEWAY_GRACE_MS, GATEWAY_TRAVEL_MS, LONG_POLL_MS_MAX, READ_BYTES_MAX,
 };
+use rafka_model::{Chunks, NodeId};
 use tokio::time::Instant;
 
 use super::cache::HotCache;
@@ -298,7 +298,7 @@ impl Gathering<'_> {
                 // There is something to tell meanwhile; of this the client hears if it lasts.
                 Some(Err(failure)) if in_time && passes(failure.code) => nothing(),
                 Some(Ok(fetched)) if bytes > 0 && bytes + fetched.records.len() > max_bytes => {
-                    Ok(Fetched { records: bytes::Bytes::new(), ..fetched })
+                    Ok(Fetched { records: Chunks::new(), ..fetched })
                 }
                 Some(result) => result,
             };

@@ -39,6 +39,7 @@ pub(super) fn image(leaders: &[u64]) -> Image {
             boot: BootId([0; 16]),
             incarnation: [0; 16],
             addresses: Vec::new(),
+            lanes: Vec::new(),
             kafka: BTreeMap::new(),
             ops: None,
             rack: None,
@@ -214,7 +215,7 @@ impl Leaders {
                 records.extend_from_slice(batch.bytes());
             }
         }
-        let records = records.freeze();
+        let records = records.freeze().into();
         Ok(Fetched { high_watermark: end, last_stable_offset: end, log_start: Offset(0), records })
     }
 

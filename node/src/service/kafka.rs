@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use rafka_broker::Failure;
 use rafka_broker::group::request::{Coordinator, Listed};
 use rafka_broker::group::{GroupReply, GroupRequest};
 use rafka_broker::metadata::Image;
@@ -10,7 +11,6 @@ use rafka_broker::request::{
     ActiveProducer, Admin, AdminReply, DeleteRecords, EpochEnd, EpochEnds, Fetch, Fetched, FoundOffset, ListOffsets,
     PartitionReply, Produce,
 };
-use rafka_broker::Failure;
 use rafka_kafka::desk::{FrontDesk, LogDir, Setting, SettingKind, Settling};
 use rafka_model::{BrokerEpoch, MetadataIndex, NodeId, Offset, ProducerId, TopicPartition};
 

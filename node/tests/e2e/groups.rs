@@ -167,19 +167,19 @@ async fn any_node_says_who_coordinates_and_only_that_one_answers() {
 }
 
 /// A bare Kafka client: one request, one answer.
-struct Kafka(TcpStream);
+pub(crate) struct Kafka(TcpStream);
 
 impl Kafka {
-    async fn connect(node: &Node) -> Self {
+    pub(crate) async fn connect(node: &Node) -> Self {
         Self(TcpStream::connect(node.kafka()).await.expect("it accepts"))
     }
 
-    async fn send<C: Call>(&mut self, version: i16, request: C) {
+    pub(crate) async fn send<C: Call>(&mut self, version: i16, request: C) {
         let frame = request_frame(version, 7, Some("test".into()), &request).expect("fits").concat();
         self.0.write_all(&frame).await.expect("sent");
     }
 
-    async fn receive<C: Call>(&mut self, version: i16) -> C::Response {
+    pub(crate) async fn receive<C: Call>(&mut self, version: i16) -> C::Response {
         let length = self.0.read_u32().await.expect("an answer") as usize;
         let mut answer = vec![0; length];
         self.0.read_exact(&mut answer).await.expect("whole");
@@ -188,7 +188,7 @@ impl Kafka {
         decode_all(C::KEY, version, &mut from).expect("a response")
     }
 
-    async fn call<C: Call>(&mut self, version: i16, request: C) -> C::Response {
+    pub(crate) async fn call<C: Call>(&mut self, version: i16, request: C) -> C::Response {
         self.send(version, request).await;
         self.receive::<C>(version).await
     }

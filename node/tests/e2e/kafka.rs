@@ -14,12 +14,12 @@ use crate::support::{Home, Node};
 /// The Kafka door on any free port.
 const ANY: &[&str] = &["--kafka-listen", "127.0.0.1:0"];
 
-async fn partition(bootstrap: &str, topic: &str, partition: i32) -> PartitionClient {
+pub(crate) async fn partition(bootstrap: &str, topic: &str, partition: i32) -> PartitionClient {
     let client = ClientBuilder::new(vec![bootstrap.to_owned()]).build().await.expect("a broker answers");
     client.partition_client(topic, partition, UnknownTopicHandling::Retry).await.expect("a leader")
 }
 
-fn record(key: &str, value: &str) -> Record {
+pub(crate) fn record(key: &str, value: &str) -> Record {
     Record {
         key: Some(key.as_bytes().to_vec()),
         value: Some(value.as_bytes().to_vec()),

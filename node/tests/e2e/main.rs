@@ -6,6 +6,7 @@
 mod crash;
 mod data;
 mod disk;
+mod gateway;
 mod groups;
 mod hostile;
 mod join;
