@@ -219,6 +219,9 @@ pub struct GroupConfig {
     /// Commit what was taken from the stream this often, ms, and when partitions go; `None` leaves it to
     /// [`crate::Consumer::commit`].
     pub auto_commit_ms: Option<u64>,
+    /// Records are done with at [`crate::Consumer::confirm`], and not when the next one is asked for: for programs that
+    /// gather records before they do something with them.
+    pub confirm: bool,
 }
 
 impl GroupConfig {
@@ -233,6 +236,7 @@ impl GroupConfig {
             client_id: "rafka".to_owned(),
             rebalance_timeout_ms: 60_000,
             auto_commit_ms: Some(5_000),
+            confirm: false,
         }
     }
 }

@@ -3,7 +3,7 @@
 mod ask;
 pub(crate) mod fetcher;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,13 +37,17 @@ use crate::{Client, ConsumedRecord, Error, ErrorKind};
 /// With [`ConsumerConfig::group`] the coordinator of the group says which partitions are read, and may take them back
 /// for another member at any time. Delivery is *at least once*: a record counts as done with when the next one is asked
 /// for, or at [`Consumer::commit`] and [`Consumer::close`]; what was not committed when a member went comes again to
-/// another one.
+/// another one. See [`crate::GroupConfig::confirm`] for programs that gather records.
 ///
 /// `next()` is cancel safe. Dropping the consumer ends its fetches; a member then leaves its group in the background, if
 /// the runtime lives that long. [`Consumer::close`] waits for it.
 pub struct Consumer {
     inner: Arc<Inner>,
     current: Option<Current>,
+    /// Given to the user in chunks before `current`, and not confirmed.
+    unconfirmed: BTreeMap<Slot, (Progress, Offset)>,
+    /// Records are done with only when the user says so.
+    confirms: bool,
     /// Of [`Inner::revocations`], those that `current` is known to have survived.
     revocations: u64,
     member: Option<JoinHandle<Result<(), Error>>>,
@@ -101,7 +105,19 @@ impl Consumer {
             }
         };
         tokio::spawn(run(Arc::clone(&inner), stop.clone()));
-        Ok(Self { inner, current: None, revocations: 0, member, stop: stop.drop_guard() })
+        let confirms = inner.config.group.as_ref().is_some_and(|group| group.confirm);
+        let (unconfirmed, stop) = (BTreeMap::new(), stop.drop_guard());
+        Ok(Self { inner, current: None, unconfirmed, confirms, revocations: 0, member, stop })
+    }
+
+    /// Every record that the stream gave is done with.
+    pub fn confirm(&mut self) {
+        for (progress, offset) in std::mem::take(&mut self.unconfirmed).into_values() {
+            progress.set(offset);
+        }
+        if let Some(current) = &mut self.current {
+            current.confirm();
+        }
     }
 
     /// Commits every record that the stream gave, the last one with it.
@@ -112,20 +128,23 @@ impl Consumer {
     /// [`ErrorKind::Invalid`] without a group; [`ErrorKind::Unreachable`] while the group has no coordinator. Committing
     /// again later covers what this one did not.
     pub async fn commit(&mut self) -> Result<(), Error> {
-        self.done_with_the_last();
+        self.confirm();
         match &self.inner.group {
             Some(group) => group.commit().await,
             None => Err(Error::new(ErrorKind::Invalid, "a consumer without a group has nothing to commit to")),
         }
     }
 
-    /// Ends the consumer. A member of a group commits every record that the stream gave (unless
-    /// [`crate::GroupConfig::auto_commit_ms`] is off) and leaves, so that others take over at once.
+    /// Ends the consumer. A member of a group commits every record that the stream gave (with
+    /// [`crate::GroupConfig::confirm`] those that were confirmed; without [`crate::GroupConfig::auto_commit_ms`] none) and
+    /// leaves, so that others take over at once.
     ///
     /// # Errors
     /// The coordinator could not be told: it finds out when the member's session ends.
     pub async fn close(mut self) -> Result<(), Error> {
-        self.done_with_the_last();
+        if !self.confirms {
+            self.confirm();
+        }
         let Self { member, stop, .. } = self;
         drop(stop);
         match member {
@@ -140,12 +159,6 @@ impl Consumer {
         self.inner.group.as_ref().map(|group| group.assignment()).unwrap_or_default()
     }
 
-    fn done_with_the_last(&mut self) {
-        if let Some(current) = &mut self.current {
-            current.done_with_the_last();
-        }
-    }
-
     /// The topics that are being read at the moment.
     #[must_use]
     pub fn topics(&self) -> Vec<TopicName> {
@@ -153,13 +166,18 @@ impl Consumer {
     }
 
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ConsumedRecord, Error>>> {
-        self.done_with_the_last();
+        if let (Some(current), false) = (&mut self.current, self.confirms) {
+            current.confirm();
+        }
         let revocations = self.inner.revocations.load(Ordering::Acquire);
         if revocations != self.revocations {
             self.revocations = revocations;
             if self.current.as_ref().is_some_and(|current| !self.inner.fetcher.lock().has(current.slot)) {
+                self.current.as_mut().expect("looked at above").given = false;
                 self.finish_chunk();
             }
+            let fetcher = self.inner.fetcher.lock();
+            self.unconfirmed.retain(|slot, _| fetcher.has(*slot));
         }
         loop {
             if let Some(current) = &mut self.current {
@@ -171,7 +189,11 @@ impl Consumer {
                         return Poll::Ready(Some(Err(error)));
                     }
                     None => {
-                        current.progress.set(current.end);
+                        // What follows the last record (markers, compacted records) is done with, too.
+                        (current.from, current.given) = (current.end.max(current.from), true);
+                        if !self.confirms {
+                            current.confirm();
+                        }
                         self.finish_chunk();
                     }
                 }
@@ -189,10 +211,12 @@ impl Consumer {
     }
 
     fn finish_chunk(&mut self) {
-        if let Some(current) = self.current.take()
-            && self.inner.fetcher.lock().consumed(current.bytes)
-        {
+        let Some(current) = self.current.take() else { return };
+        if self.inner.fetcher.lock().consumed(current.bytes) {
             self.inner.wake.notify_one();
+        }
+        if current.given {
+            self.unconfirmed.insert(current.slot, (current.progress, current.from));
         }
     }
 }
@@ -212,7 +236,8 @@ impl Current {
         Self { slot, topic, partition, from, stop, batches, records: None, bytes, end, progress, given: false }
     }
 
-    fn done_with_the_last(&mut self) {
+    /// What was given is done with.
+    fn confirm(&mut self) {
         if std::mem::take(&mut self.given) {
             self.progress.set(self.from);
         }
