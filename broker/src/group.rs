@@ -33,7 +33,8 @@ pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 #[must_use]
 pub fn partition_of(group: &str, partitions: u32) -> u32 {
     let hash = group.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
-    (hash & i32::MAX).unsigned_abs() % partitions.max(1)
+    // The least of all numbers has no absolute value; Kafka takes zero instead.
+    hash.checked_abs().unwrap_or(0).unsigned_abs() % partitions.max(1)
 }
 
 #[cfg(test)]
@@ -45,5 +46,7 @@ mod tests {
         assert_eq!(partition_of("", 50), 0);
         assert_eq!(partition_of("a", 50), 97 % 50);
         assert_eq!(partition_of("ab", 50), (97 * 31 + 98) % 50);
+        assert_eq!(partition_of("billing", 50), 109_829_509 % 50, "its hash is negative");
+        assert_eq!(partition_of("polygenelubricants", 50), 0, "its hash is the least number");
     }
 }

@@ -4,24 +4,34 @@
 mod cases;
 mod clients;
 mod cluster;
+mod groups;
+mod members;
 mod page;
 mod records;
+mod rolling;
 mod session;
 
+use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 
-use self::cases::CASES;
+use self::cases::Case;
 use self::clients::{CLIENTS, Client};
 use self::cluster::Cluster;
-use self::page::{Cell, Page};
+use self::page::{Cell, Page, Setup};
+use self::rolling::Part;
 use self::session::{Session, Trouble};
 
 /// The page of the results.
 const PAGE: &str = "docs/kafka-compatibility.md";
+/// A client's cases of groups are done by so many processes, case by case.
+const LANES: usize = 4;
+/// So many such processes work at once: they wait more than they work.
+const BESIDE: usize = 12;
 
 /// Whose brokers the clients talk to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -44,6 +54,9 @@ pub struct Options {
     /// Only these cases.
     #[arg(long, value_delimiter = ',')]
     cases: Vec<String>,
+    /// Let the clients know one node only, by its gateway listener.
+    #[arg(long)]
+    gateway: bool,
     /// Write the page of the results, instead of comparing with it.
     #[arg(long)]
     write: bool,
@@ -62,7 +75,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<(), String> {
     let names: Vec<&str> = CLIENTS.iter().map(|client| client.name).collect();
     known("client", &options.clients, &names)?;
-    known("case", &options.cases, &CASES.iter().map(|case| case.name).collect::<Vec<_>>())?;
+    known("case", &options.cases, &all_cases().map(|(name, _)| name).collect::<Vec<_>>())?;
     let work = crate::root().join("target/compat");
     fs::create_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;
     forget_old_runs(&work);
@@ -108,41 +121,99 @@ fn install<'a>(chosen: impl Iterator<Item = &'a Client>, work: &Path) -> Result<
 }
 
 fn with_nodes(options: &Options, nodes: usize, ready: &[&Client], work: &Path, page: &mut Page) -> Result<(), String> {
-    let folder = work.join(format!("run-{}-{nodes}", std::process::id()));
-    let mut cluster = match options.against {
-        Against::Rafka => Cluster::rafka(nodes, &folder, &binaries()?)?,
+    let (folder, setup) =
+        (work.join(format!("run-{}-{nodes}", std::process::id())), Setup::new(nodes, options.gateway));
+    let cluster = match options.against {
+        Against::Rafka => Cluster::rafka(nodes, options.gateway, &folder, &binaries()?)?,
         Against::Kafka => Cluster::kafka(nodes, &folder, &work.join("java/jars"))?,
     };
-    for client in ready {
+    let mut parts = Vec::new();
+    for &client in ready {
         let began = Instant::now();
-        println!("\n{} against {} node(s) at {}", client.name, nodes, cluster.bootstrap());
-        let mut session = Session::new(client, work, &mut cluster);
+        println!("\n{} against {} at {}", client.name, setup, cluster.bootstrap());
+        let mut session = Session::new(client, work, &cluster);
         match session.hello() {
             Ok(version) => page.set_version(client.name, &version),
             Err(trouble) => println!("  driver: {trouble}"),
         }
-        for case in CASES.iter().filter(|case| wanted(&options.cases, case.name)) {
+        for case in cases::CASES.iter().filter(|case| wanted(&options.cases, case.name)) {
             let at = Instant::now();
             let result = (case.run)(&mut session);
-            let (mark, said) = match &result {
-                Ok(()) => ("ok", String::new()),
-                Err(Trouble::Cannot(why)) => ("--", why.clone()),
-                Err(Trouble::Failed(why)) => ("FAILED", why.chars().take(600).collect()),
-            };
-            println!("  {mark:6} {:20} {:6} ms  {said}", case.name, at.elapsed().as_millis());
-            page.set(nodes, case.name, client.name, Cell::of(&result));
+            tell(page, setup, case.name, client.name, at, &result);
         }
-        drop(session);
         println!("  {:.1} s", began.elapsed().as_secs_f64());
         cluster.revive()?;
+        parts.push(Part::new(client.name, session.aside()));
     }
+    let began = Instant::now();
+    println!("\ngroups of all clients");
+    side_by_side(options, &parts, |client, case, at, result| tell(page, setup, case.name, client, at, &result));
+    println!("  {:.1} s", began.elapsed().as_secs_f64());
+    cluster.revive()?;
+    if wanted(&options.cases, rolling::NAME) {
+        let at = Instant::now();
+        println!("\n{} of all of them", rolling::NAME);
+        rolling::run(&mut parts, &cluster)?;
+        for part in &parts {
+            tell(page, setup, rolling::NAME, part.client, at, &part.outcome);
+        }
+    }
+    drop(parts);
     drop(cluster);
-    match page.failed(nodes) {
+    match page.failed(setup) {
         // What the nodes have logged may tell why.
         true => println!("the nodes' folders: {}", folder.display()),
         false => fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?,
     }
     Ok(())
+}
+
+/// Runs the cases of groups of all clients, several at a time.
+fn side_by_side(
+    options: &Options,
+    parts: &[Part<'_>],
+    mut tell: impl FnMut(&'static str, &'static Case, Instant, Result<(), Trouble>) + Send,
+) {
+    let mut left = VecDeque::new();
+    for part in parts {
+        let chosen: Vec<_> = groups::CASES.iter().filter(|case| wanted(&options.cases, case.name)).collect();
+        for lane in 0..LANES {
+            let cases: Vec<_> = chosen.iter().copied().skip(lane).step_by(LANES).collect();
+            left.push_back((part.client, cases, part.session.aside()));
+        }
+    }
+    let (left, tell) = (Mutex::new(left), Mutex::new(&mut tell));
+    let next = || left.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    std::thread::scope(|scope| {
+        for _ in 0..BESIDE {
+            let (next, tell) = (&next, &tell);
+            scope.spawn(move || {
+                while let Some((client, cases, mut session)) = next() {
+                    for case in cases {
+                        let at = Instant::now();
+                        let result = (case.run)(&mut session);
+                        tell.lock().unwrap_or_else(PoisonError::into_inner)(client, case, at, result);
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn tell(page: &mut Page, setup: Setup, case: &str, client: &str, at: Instant, result: &Result<(), Trouble>) {
+    let (mark, said) = match result {
+        Ok(()) => ("ok", String::new()),
+        Err(Trouble::Cannot(why)) => ("--", why.clone()),
+        Err(Trouble::Failed(why)) => ("FAILED", why.chars().take(600).collect()),
+    };
+    println!("  {mark:6} {case:20} {:6} ms  {client}  {said}", at.elapsed().as_millis());
+    page.set(setup, case, client, Cell::of(result));
+}
+
+/// Name of each case, and what it proves, in the order of the page.
+fn all_cases() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let listed = cases::CASES.iter().chain(groups::CASES).map(|case| (case.name, case.proves));
+    listed.chain([(rolling::NAME, rolling::PROVES)])
 }
 
 /// Folders of runs that have failed are kept for a look, until the next run.

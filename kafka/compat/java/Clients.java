@@ -13,12 +13,14 @@ import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.AlterConfigOp;
 import org.apache.kafka.clients.admin.ConfigEntry;
+import org.apache.kafka.clients.admin.ConsumerGroupDescription;
 import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
 import org.apache.kafka.clients.producer.RecordMetadata;
@@ -41,6 +43,9 @@ final class Clients {
     }
 
     public static void main(String[] arguments) throws Exception {
+        Compat.groups(
+            "classic", "consumer", "range", "cooperative-sticky", "static", "pattern", "seek", "groups", "delete_group",
+            "committed", "reset", "forget");
         Compat.serve(bootstrap -> new Clients(bootstrap).operations(), AppInfoParser.getVersion());
     }
 
@@ -61,6 +66,19 @@ final class Clients {
         operations.put("produce", this::produce);
         operations.put("produce_until", this::produceUntil);
         operations.put("read", this::read);
+        new Members(bootstrap).operations(operations);
+        operations.put("groups", (request, reply) -> {
+            ArrayNode names = reply.putArray("groups");
+            done(admin.listGroups().all()).forEach(group -> names.add(group.groupId()));
+        });
+        operations.put("group", this::group);
+        operations.put("committed", this::committed);
+        operations.put("reset", (request, reply) -> done(admin.alterConsumerGroupOffsets(
+            name(request), Map.of(partition(request), new OffsetAndMetadata(request.get("offset").asLong()))).all()));
+        operations.put("forget", (request, reply) -> done(admin.deleteConsumerGroupOffsets(
+            name(request), offsets(request).keySet()).all()));
+        operations.put("delete_group", (request, reply) ->
+            done(admin.deleteConsumerGroups(List.of(name(request))).all()));
         return operations;
     }
 
@@ -206,6 +224,29 @@ final class Clients {
                 }
             }
         }
+    }
+
+    private void group(JsonNode request, ObjectNode reply) throws Exception {
+        ConsumerGroupDescription found =
+            done(admin.describeConsumerGroups(List.of(name(request))).describedGroups().get(name(request)));
+        reply.put("state", found.groupState().toString()).put("members", found.members().size());
+    }
+
+    private void committed(JsonNode request, ObjectNode reply) throws Exception {
+        ObjectNode offsets = reply.putObject("offsets");
+        offsets(request).forEach((partition, offset) -> offsets.putArray(String.valueOf(partition.partition()))
+            .add(offset.offset()).add(offset.metadata()));
+    }
+
+    private Map<TopicPartition, OffsetAndMetadata> offsets(JsonNode request) throws Exception {
+        Map<TopicPartition, OffsetAndMetadata> all = new HashMap<>(
+            done(admin.listConsumerGroupOffsets(name(request)).partitionsToOffsetAndMetadata()));
+        all.keySet().removeIf(partition -> !partition.topic().equals(topic(request)));
+        return all;
+    }
+
+    private static String name(JsonNode request) {
+        return request.get("group").asText();
     }
 
     private static String topic(JsonNode request) {

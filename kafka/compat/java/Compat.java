@@ -23,6 +23,8 @@ final class Compat {
     private static final int PROGRESS = 200;
     private static final PrintStream OUT = System.out;
 
+    private static List<String> groups = List.of();
+
     /** An operation of a client. */
     interface Operation {
         void run(JsonNode request, ObjectNode reply) throws Exception;
@@ -71,6 +73,11 @@ final class Compat {
         OUT.flush();
     }
 
+    /** Says what the client can do with groups. */
+    static void groups(String... can) {
+        groups = List.of(can);
+    }
+
     /** Answers requests until standard input ends. {@code open} makes the operations for a bootstrap address. */
     static void serve(Function<String, Map<String, Operation>> open, String version, String... cannot) throws Exception {
         Map<String, Map<String, Operation>> opened = new HashMap<>();
@@ -83,6 +90,8 @@ final class Compat {
                 reply.put("ok", true).put("version", version);
                 ArrayNode list = reply.putArray("cannot");
                 List.of(cannot).forEach(list::add);
+                ArrayNode can = reply.putArray("groups");
+                groups.forEach(can::add);
                 say(reply);
                 continue;
             }

@@ -64,6 +64,7 @@ final class Tools {
         Exit.setExitProcedure(end);
         Exit.setHaltProcedure(end);
         Exit.setShutdownHookAdder((name, hook) -> current.hooks.add(hook));
+        Compat.groups("console_group", "perf_group", "group_configs");
         Compat.serve(bootstrap -> new Tools(bootstrap).operations(), AppInfoParser.getVersion(), "timestamps");
     }
 
@@ -93,6 +94,7 @@ final class Tools {
         operations.put("perf", this::perf);
         operations.put("produce", this::produce);
         operations.put("read", this::read);
+        new GroupTools(this).operations(operations);
         return operations;
     }
 
@@ -240,7 +242,7 @@ final class Tools {
     }
 
     /** Runs a tool with standard input and output of its own; what it says is the answer, or the error. */
-    private String run(Main tool, String input, String... words) throws Exception {
+    String run(Main tool, String input, String... words) throws Exception {
         Run run = new Run();
         current = run;
         PrintStream out = System.out;
@@ -267,7 +269,7 @@ final class Tools {
         return run.text;
     }
 
-    private static String find(String pattern, String text) {
+    static String find(String pattern, String text) {
         Matcher found = Pattern.compile(pattern).matcher(text);
         if (!found.find()) {
             throw new IllegalStateException("not said: " + pattern + ": " + text);
@@ -279,7 +281,7 @@ final class Tools {
         return text.equals(NULL) ? null : text;
     }
 
-    private static String topic(JsonNode request) {
+    static String topic(JsonNode request) {
         return request.get("topic").asText();
     }
 }

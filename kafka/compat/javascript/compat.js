@@ -42,13 +42,40 @@ const until = async (path, send) => {
   return sent;
 };
 
+/** What a member of a group has and has read. */
+class Seen {
+  constructor() {
+    Object.assign(this, { assigned: [], revoked: 0, rebalances: 0, records: [], positions: new Map(), failed: null });
+  }
+
+  read(topic, partition, offset) {
+    this.records.push([topic, partition, offset]);
+    this.positions.set(`${topic} ${partition}`, offset + 1);
+  }
+
+  /** Each record once. */
+  reply() {
+    if (this.failed) throw this.failed;
+    const { assigned, revoked, rebalances, records } = this;
+    this.records = [];
+    return { assigned, revoked, rebalances, records };
+  }
+
+  /** Where it is in the partitions of `topic` that it has. */
+  toCommit(topic, metadata) {
+    const at = (partition) => this.positions.get(`${topic} ${partition}`);
+    return this.assigned.filter((partition) => at(partition) !== undefined)
+      .map((partition) => ({ topic, partition, offset: at(partition), metadata }));
+  }
+}
+
 /** Answers requests until standard input ends. `open` makes the operations for a bootstrap address. */
-const serve = async (open, version, cannot) => {
+const serve = async (open, version, cannot, groups) => {
   const opened = new Map();
   for await (const line of readline.createInterface({ input: process.stdin })) {
     const { op, bootstrap, ...request } = JSON.parse(line);
     if (op === 'hello') {
-      say({ ok: true, version, cannot });
+      say({ ok: true, version, cannot, groups });
       continue;
     }
     try {
@@ -63,4 +90,4 @@ const serve = async (open, version, cannot) => {
   process.exit(0);
 };
 
-module.exports = { WAIT_MS, grouped, pairs, serve, text, until };
+module.exports = { Seen, WAIT_MS, grouped, pairs, serve, text, until };

@@ -2,27 +2,85 @@
 
 import asyncio
 import os
+import threading
 import time
 
 import aiokafka
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+from aiokafka.structs import OffsetAndMetadata
 
-from compat import PROGRESS, WAIT_S, Driver, data, say, serve, text
+from compat import PROGRESS, WAIT_S, Driver, Member, data, say, serve, text
 
 WAIT_MS = WAIT_S * 1000
 LOOP = asyncio.new_event_loop()
+threading.Thread(target=LOOP.run_forever, daemon=True).start()
 
 
 def blocking(function):
     """The driver asks one thing after another; this client is asynchronous."""
-    return lambda *positional, **named: LOOP.run_until_complete(
-        asyncio.wait_for(function(*positional, **named), 3 * WAIT_S)
-    )
+    return lambda *positional, **named: asyncio.run_coroutine_threadsafe(
+        asyncio.wait_for(function(*positional, **named), 3 * WAIT_S), LOOP
+    ).result()
+
+
+class AioKafkaMember(Member):
+    @blocking
+    async def open(self):
+        member = self
+
+        class Listener(ConsumerRebalanceListener):
+            def on_partitions_revoked(self, revoked):
+                member.told(len(revoked))
+
+            def on_partitions_assigned(self, assigned):
+                member.told()
+
+        self.consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.bootstrap, group_id=self.group, enable_auto_commit=False,
+            auto_offset_reset="earliest", fetch_max_wait_ms=100, session_timeout_ms=self.session_ms,
+            heartbeat_interval_ms=500, group_instance_id=self.instance, metadata_max_age_ms=1000,
+            partition_assignment_strategy=[RangePartitionAssignor],
+        )
+        self.consumer.subscribe([self.topic], listener=Listener())
+        # It would end only once the group is at rest.
+        self.starting = asyncio.ensure_future(self.consumer.start())
+
+    @blocking
+    async def poll(self):
+        if not self.starting.done():
+            await asyncio.wait([self.starting], timeout=0.1)
+            return
+        self.starting.result()
+        for batch in (await self.consumer.getmany(timeout_ms=100)).values():
+            for record in batch:
+                self.read(record.topic, record.partition, record.offset)
+
+    def assignment(self):
+        return [(at.topic, at.partition) for at in self.consumer.assignment()]
+
+    @blocking
+    async def commit(self, topic, metadata):
+        await self.consumer.commit({
+            TopicPartition(topic, at): OffsetAndMetadata(offset, metadata) for at, offset in self.to_commit(topic)
+        })
+
+    @blocking
+    async def seek(self, topic, partition, offset):
+        self.consumer.seek(TopicPartition(topic, partition), offset)
+
+    @blocking
+    async def leave(self):
+        self.ended = True
+        await self.consumer.stop()
 
 
 class AioKafka(Driver):
+    groups = ("classic", "range", "static", "seek", "groups", "committed")
+    member = AioKafkaMember
+
     def __init__(self, bootstrap):
         super().__init__(bootstrap)
         self.opened = None
@@ -147,6 +205,20 @@ class AioKafka(Driver):
                         for record in batch
                     ]
             return {"records": records}
+
+    @blocking
+    async def list_groups(self):
+        return {"groups": [found[0] for found in await (await self.admin()).list_consumer_groups()]}
+
+    @blocking
+    async def group(self, group):
+        found = (await (await self.admin()).describe_consumer_groups([group]))[0].groups[0]
+        return {"state": found[2], "members": len(found[5])}
+
+    @blocking
+    async def committed(self, group, topic):
+        found = await (await self.admin()).list_consumer_group_offsets(group)
+        return {"offsets": {at.partition: [was.offset, was.metadata] for at, was in found.items() if at.topic == topic}}
 
 
 def refused(answer):

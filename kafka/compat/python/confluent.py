@@ -3,17 +3,67 @@
 import time
 
 import confluent_kafka
-from confluent_kafka import Consumer, KafkaError, KafkaException, OFFSET_BEGINNING, OFFSET_END, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, OFFSET_BEGINNING, Producer, TopicPartition,
+)
 from confluent_kafka.admin import (
     AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, OffsetSpec, ResourceType,
 )
 
-from compat import WAIT_S, Driver, data, serve, text, until
+from compat import WAIT_S, Driver, Member, data, serve, text, until
 
 MAX = {"message.max.bytes": 20_000_000}
 
 
+class ConfluentMember(Member):
+    def open(self):
+        classic = {
+            "partition.assignment.strategy": self.assignor, "session.timeout.ms": self.session_ms,
+            "heartbeat.interval.ms": 500,
+        }
+        self.consumer = Consumer({
+            "bootstrap.servers": self.bootstrap, "group.id": self.group, "enable.auto.commit": False,
+            "auto.offset.reset": "earliest", "fetch.wait.max.ms": 100, "group.protocol": self.protocol,
+            "topic.metadata.refresh.interval.ms": 1000,
+            **({"group.instance.id": self.instance} if self.instance else {}),
+            **(classic if self.protocol == "classic" else {}),
+        })
+        self.consumer.subscribe(
+            [f"^{self.topic}.*" if self.pattern else self.topic], on_assign=lambda *_: self.told(),
+            on_revoke=lambda _, partitions: self.told(len(partitions)),
+        )
+
+    def poll(self):
+        message = self.consumer.poll(0.1)
+        if message is not None and not message.error():
+            self.read(message.topic(), message.partition(), message.offset())
+        elif message is not None and message.error().fatal():
+            raise KafkaException(message.error())
+
+    def assignment(self):
+        return [(at.topic, at.partition) for at in self.consumer.assignment()]
+
+    def commit(self, topic, metadata):
+        offsets = [TopicPartition(topic, at, offset, metadata) for at, offset in self.to_commit(topic)]
+        for at in self.consumer.commit(offsets=offsets, asynchronous=False):
+            if at.error:
+                raise KafkaException(at.error)
+
+    def seek(self, topic, partition, offset):
+        self.consumer.seek(TopicPartition(topic, partition, offset))
+
+    def leave(self):
+        self.ended = True
+        self.consumer.close()
+
+
 class Confluent(Driver):
+    groups = (
+        "classic", "consumer", "range", "cooperative-sticky", "static", "seek", "pattern", "groups", "delete_group", "committed",
+        "reset",
+    )
+    member = ConfluentMember
+
     def __init__(self, bootstrap):
         super().__init__(bootstrap)
         self.admin = AdminClient({"bootstrap.servers": bootstrap})
@@ -121,6 +171,25 @@ class Confluent(Driver):
             })
         consumer.close()
         return {"records": records}
+
+    def list_groups(self):
+        return {"groups": [found.group_id for found in self.admin.list_consumer_groups().result(WAIT_S).valid]}
+
+    def group(self, group):
+        found = self.admin.describe_consumer_groups([group], request_timeout=WAIT_S)[group].result(WAIT_S)
+        return {"state": found.state.name, "members": len(found.members)}
+
+    def committed(self, group, topic):
+        found = self.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)], request_timeout=WAIT_S)
+        offsets = found[group].result(WAIT_S).topic_partitions
+        return {"offsets": {at.partition: [at.offset, at.metadata] for at in offsets if at.topic == topic}}
+
+    def reset(self, group, topic, partition, offset):
+        wanted = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, partition, offset)])
+        self.done(self.admin.alter_consumer_group_offsets([wanted], request_timeout=WAIT_S))
+
+    def delete_group(self, group):
+        self.done(self.admin.delete_consumer_groups([group], request_timeout=WAIT_S))
 
     @staticmethod
     def done(futures):

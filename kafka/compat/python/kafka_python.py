@@ -3,15 +3,65 @@
 import time
 
 import kafka
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, NewPartitions, NewTopic
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.coordinator.assignors.range import RangePartitionAssignor
+from kafka.structs import OffsetAndMetadata
 
-from compat import WAIT_S, Driver, data, serve, text, until
+from compat import WAIT_S, Driver, Member, data, serve, text, until
 
 WAIT_MS = WAIT_S * 1000
 
 
+class KafkaPythonMember(Member):
+    def open(self):
+        member = self
+
+        class Listener(ConsumerRebalanceListener):
+            def on_partitions_revoked(self, revoked):
+                member.told(len(revoked))
+
+            def on_partitions_assigned(self, assigned):
+                member.told()
+
+        self.consumer = KafkaConsumer(
+            bootstrap_servers=self.bootstrap.split(","), group_id=self.group, enable_auto_commit=False,
+            auto_offset_reset="earliest", fetch_max_wait_ms=100, session_timeout_ms=self.session_ms,
+            heartbeat_interval_ms=500, group_instance_id=self.instance, metadata_max_age_ms=1000,
+            partition_assignment_strategy=[
+                RangePartitionAssignor if self.assignor == "range" else CooperativeStickyAssignor
+            ],
+        )
+        self.consumer.subscribe([self.topic], listener=Listener())
+
+    def poll(self):
+        for batch in self.consumer.poll(100).values():
+            for record in batch:
+                self.read(record.topic, record.partition, record.offset)
+
+    def assignment(self):
+        return [(at.topic, at.partition) for at in self.consumer.assignment()]
+
+    def commit(self, topic, metadata):
+        self.consumer.commit({
+            TopicPartition(topic, at): OffsetAndMetadata(offset, metadata, -1) for at, offset in self.to_commit(topic)
+        })
+
+    def seek(self, topic, partition, offset):
+        self.consumer.seek(TopicPartition(topic, partition), offset)
+
+    def leave(self):
+        self.ended = True
+        self.consumer.close()
+
+
 class KafkaPython(Driver):
+    groups = (
+        "classic", "range", "cooperative-sticky", "static", "seek", "groups", "delete_group", "committed", "reset", "forget",
+    )
+    member = KafkaPythonMember
+
     def __init__(self, bootstrap):
         super().__init__(bootstrap)
         self.servers = bootstrap.split(",")
@@ -122,6 +172,35 @@ class KafkaPython(Driver):
                 ]
         consumer.close()
         return {"records": records}
+
+    def list_groups(self):
+        return {"groups": [found["group_id"] for found in self.admin.list_groups()]}
+
+    def group(self, group):
+        found = self.admin.describe_groups([group])[group]
+        return {"state": found["group_state"], "members": len(found["members"])}
+
+    def committed(self, group, topic):
+        found = self.admin.list_group_offsets({group: None})[group]
+        return {"offsets": {at.partition: [was.offset, was.metadata] for at, was in found.items() if at.topic == topic}}
+
+    def reset(self, group, topic, partition, offset):
+        at = TopicPartition(topic, partition)
+        refused(self.admin.alter_group_offsets(group, {at: OffsetAndMetadata(offset, "", -1)}))
+
+    def forget(self, group, topic):
+        partitions = [at for at in self.admin.list_group_offsets({group: None})[group] if at.topic == topic]
+        refused(self.admin.delete_group_offsets(group, partitions))
+
+    def delete_group(self, group):
+        refused(self.admin.delete_groups([group]))
+
+
+def refused(answer):
+    """Throws what the broker refused."""
+    for name, error in answer.items():
+        if error is not None and error != "OK" and getattr(error, "errno", -1) != 0:
+            raise RuntimeError(f"{name}: {error}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,82 @@
 """kcat, as a program: every operation is a process of its own."""
 
+import ctypes
 import json
 import re
+import signal
 import subprocess
 import tempfile
+import threading
+import time
 
-from compat import WAIT_S, Driver, data, serve
+from compat import WAIT_S, Driver, Member, data, serve
+
+LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
+
+
+class KcatMember(Member):
+    """What it says of its partitions are lines like `% Group g rebalanced (memberid m): assigned: t [0], t [1]`."""
+
+    # Between commits: kcat has no way to change it.
+    INTERVAL_S = 5
+
+    def open(self):
+        settings = [
+            f"session.timeout.ms={self.session_ms}", "heartbeat.interval.ms=500", "auto.offset.reset=earliest",
+            f"partition.assignment.strategy={self.assignor}", "fetch.wait.max.ms=100",
+        ] + ([f"group.instance.id={self.instance}"] if self.instance else [])
+        options = [option for setting in settings for option in ("-X", setting)]
+        self.process = subprocess.Popen(
+            ["kcat", "-b", self.bootstrap, "-E", "-J", "-u", *options, "-G", self.group, self.topic],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            # It goes with the driver.
+            preexec_fn=lambda: LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+        )
+        self.mine = set()
+        threading.Thread(target=self.listen, daemon=True).start()
+        threading.Thread(target=self.consume, daemon=True).start()
+
+    def listen(self):
+        for line in self.process.stderr:
+            found = re.search(r"rebalanced .*: (assigned|revoked): (.*)", line)
+            if not found:
+                continue
+            partitions = {(topic, int(at)) for topic, at in re.findall(r"(\S+) \[(\d+)\]", found[2])}
+            if found[1] == "assigned":
+                self.mine |= partitions
+                self.told()
+            else:
+                self.mine -= partitions
+                self.told(len(partitions))
+
+    def consume(self):
+        for line in self.process.stdout:
+            record = json.loads(line)
+            self.read(record["topic"], record["partition"], record["offset"])
+
+    def poll(self):
+        if self.process.poll() is not None:
+            raise RuntimeError(f"kcat has ended with {self.process.returncode}")
+        time.sleep(0.02)
+
+    def assignment(self):
+        return list(self.mine)
+
+    def commit(self, topic, metadata):
+        # It does so by itself, and tells nobody.
+        time.sleep(1.1 * self.INTERVAL_S)
+
+    def leave(self):
+        self.ended = True
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(WAIT_S)
 
 
 class Kcat(Driver):
+    # Its answer to every assignment is the one of the eager protocol.
+    groups = ("classic", "range", "static")
+    member = KcatMember
+
     # One set of headers a process, and the time of sending.
     cannot = ("timestamps", "headers")
 

@@ -141,7 +141,8 @@ impl Shape<'_> {
             topic_id: asked.topic_id,
             ..MetadataResponseTopic::default()
         };
-        let Some(name) = asked.name else {
+        // Java's client says an empty name beside the id.
+        let Some(name) = asked.name.filter(|_| asked.topic_id == Uuid::ZERO) else {
             return match self.image.topics.get(&topic_id(asked.topic_id)) {
                 Some(topic) => self.topic(topic),
                 None => missing(error::number(ErrorCode::UnknownTopicId), None),
@@ -290,11 +291,13 @@ mod tests {
         let door = door(Fake::default());
         let by_id = |id: Uuid| MetadataRequestTopic { topic_id: id, name: None };
         let orders = uuid(door.desk.orders(0).topic);
-        let request = Request { topics: Some(vec![by_id(orders), by_id(Uuid([9; 16]))]), ..Request::default() };
+        let empty_name = MetadataRequestTopic { name: Some("".into()), ..by_id(orders) };
+        let topics = vec![by_id(orders), by_id(Uuid([9; 16])), empty_name];
+        let request = Request { topics: Some(topics), ..Request::default() };
         let response = ask(&door, 12, request.clone()).await;
-        assert_eq!(codes(&response), [0, 100]);
+        assert_eq!(codes(&response), [0, 100, 0]);
         assert_eq!((response.topics[0].name.as_deref(), &response.topics[1].name), (Some("orders"), &None));
-        assert_eq!(codes(&ask(&door, 11, request).await), [42, 42]);
+        assert_eq!(codes(&ask(&door, 11, request).await), [42, 42, 42]);
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ const FEW: usize = 30;
 /// Size of a large record, bytes.
 const LARGE: usize = 8 << 20;
 
-type Outcome = Result<(), Trouble>;
+pub(super) type Outcome = Result<(), Trouble>;
 
 /// One thing to prove.
 pub(super) struct Case {

@@ -68,17 +68,44 @@ const JAVA: Runtime = Runtime {
     name: "java",
     programs: &["java", "javac", "mvn"],
     packages: &[],
-    sources: &["java/pom.xml", "java/Compat.java", "java/Clients.java", "java/Tools.java"],
+    sources: &[
+        "java/pom.xml",
+        "java/Compat.java",
+        "java/Clients.java",
+        "java/Members.java",
+        "java/Tools.java",
+        "java/GroupTools.java",
+    ],
     commands: &[
         &["mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory={work}/java/jars"],
-        &["javac", "-cp", "{work}/java/jars/*", "-d", "{work}/java", "Compat.java", "Clients.java", "Tools.java"],
+        &[
+            "javac",
+            "-cp",
+            "{work}/java/jars/*",
+            "-d",
+            "{work}/java",
+            "Compat.java",
+            "Clients.java",
+            "Members.java",
+            "Tools.java",
+            "GroupTools.java",
+        ],
     ],
 };
 const GO: Runtime = Runtime {
     name: "go",
     programs: &["go"],
     packages: &[],
-    sources: &["go/go.mod", "go/go.sum", "go/compat/compat.go", "go/franz/main.go", "go/sarama/main.go"],
+    sources: &[
+        "go/go.mod",
+        "go/go.sum",
+        "go/compat/compat.go",
+        "go/compat/seen.go",
+        "go/franz/main.go",
+        "go/franz/groups.go",
+        "go/sarama/main.go",
+        "go/sarama/groups.go",
+    ],
     commands: &[&["go", "build", "-C", "{source}/go", "-o", "{work}/go/", "./franz", "./sarama"]],
 };
 const RUST: Runtime = Runtime {
@@ -89,7 +116,8 @@ const RUST: Runtime = Runtime {
         "rust/Cargo.toml",
         "rust/Cargo.lock",
         "rust/src/lib.rs",
-        "rust/src/bin/rdkafka.rs",
+        "rust/src/bin/rdkafka/main.rs",
+        "rust/src/bin/rdkafka/groups.rs",
         "rust/src/bin/rskafka.rs",
     ],
     commands: &[&[

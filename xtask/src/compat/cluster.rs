@@ -4,6 +4,8 @@ use std::fs::{self, File, OpenOptions};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -15,10 +17,16 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Lines of a log that are shown when its node does not start.
 const LAST_WORDS: usize = 12;
 
-/// Brokers, and how they are started.
+/// Shortest session that a member of a group may ask for, or that the coordinator gives it, milliseconds.
+pub(super) const SESSION_MS: u32 = 6000;
+
+/// Brokers, and how they are started. Cases that run side by side share it.
 pub(super) struct Cluster {
     nodes: Vec<Node>,
     kind: Kind,
+    /// Clients know the nodes' gateway listeners only.
+    gateway: bool,
+    inputs: AtomicUsize,
 }
 
 enum Kind {
@@ -30,12 +38,23 @@ struct Node {
     folder: PathBuf,
     kafka: u16,
     mesh: u16,
-    process: Option<Child>,
+    gateway: u16,
+    process: Mutex<Option<Child>>,
+}
+
+impl Node {
+    fn process(&self) -> MutexGuard<'_, Option<Child>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_ended(&self) -> bool {
+        self.process().as_mut().is_none_or(|process| !matches!(process.try_wait(), Ok(None)))
+    }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if let Some(mut process) = self.process.take() {
+        if let Some(mut process) = self.process().take() {
             // It may have ended by itself.
             let _ = process.kill();
             let _ = process.wait();
@@ -45,24 +64,25 @@ impl Drop for Node {
 
 impl Cluster {
     /// Starts nodes of Rafka.
-    pub(super) fn rafka(nodes: usize, folder: &Path, binaries: &Path) -> Result<Self, String> {
-        Self::start(nodes, folder, Kind::Rafka { binaries: binaries.to_owned() })
+    pub(super) fn rafka(nodes: usize, gateway: bool, folder: &Path, binaries: &Path) -> Result<Self, String> {
+        Self::start(nodes, gateway, folder, Kind::Rafka { binaries: binaries.to_owned() })
     }
 
     /// Starts brokers of Apache Kafka.
     pub(super) fn kafka(nodes: usize, folder: &Path, jars: &Path) -> Result<Self, String> {
-        Self::start(nodes, folder, Kind::Kafka { jars: jars.to_owned() })
+        Self::start(nodes, false, folder, Kind::Kafka { jars: jars.to_owned() })
     }
 
-    fn start(nodes: usize, folder: &Path, kind: Kind) -> Result<Self, String> {
-        let ports = free_ports(2 * nodes)?;
-        let nodes = ports.chunks(2).enumerate().map(|(i, ports)| Node {
+    fn start(nodes: usize, gateway: bool, folder: &Path, kind: Kind) -> Result<Self, String> {
+        let ports = free_ports(3 * nodes)?;
+        let nodes = ports.chunks(3).enumerate().map(|(i, ports)| Node {
             folder: folder.join(format!("{}", i + 1)),
             kafka: ports[0],
             mesh: ports[1],
-            process: None,
+            gateway: ports[2],
+            process: Mutex::default(),
         });
-        let mut cluster = Self { nodes: nodes.collect(), kind };
+        let cluster = Self { nodes: nodes.collect(), kind, gateway, inputs: AtomicUsize::new(0) };
         for index in 0..cluster.nodes.len() {
             fs::create_dir_all(&cluster.nodes[index].folder).map_err(|error| error.to_string())?;
             cluster.launch(index, true)?;
@@ -75,14 +95,18 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Kafka addresses of all nodes, separated by commas.
+    /// Kafka addresses of all nodes, separated by commas; the last node's gateway alone, if it is gateways that are tried.
     pub(super) fn bootstrap(&self) -> String {
-        self.addresses().join(",")
+        match (self.gateway, self.addresses()) {
+            (true, mut addresses) => addresses.pop().unwrap_or_default(),
+            (false, addresses) => addresses.join(","),
+        }
     }
 
     /// Kafka addresses of the nodes.
     pub(super) fn addresses(&self) -> Vec<String> {
-        self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.kafka)).collect()
+        let port = |node: &Node| if self.gateway { node.gateway } else { node.kafka };
+        self.nodes.iter().map(|node| format!("127.0.0.1:{}", port(node))).collect()
     }
 
     /// How many nodes there are.
@@ -91,8 +115,8 @@ impl Cluster {
     }
 
     /// Kills a node (SIGKILL), starts it again, and waits until it is in service.
-    pub(super) fn restart(&mut self, index: usize) -> Result<(), String> {
-        if let Some(mut process) = self.nodes[index].process.take() {
+    pub(super) fn restart(&self, index: usize) -> Result<(), String> {
+        if let Some(mut process) = self.nodes[index].process().take() {
             process.kill().and_then(|()| process.wait()).map_err(|error| error.to_string())?;
         }
         self.launch(index, false)?;
@@ -100,10 +124,9 @@ impl Cluster {
     }
 
     /// Starts what has ended, so that one client's trouble is not the next one's.
-    pub(super) fn revive(&mut self) -> Result<(), String> {
+    pub(super) fn revive(&self) -> Result<(), String> {
         for index in 0..self.nodes.len() {
-            let process = self.nodes[index].process.as_mut();
-            if process.is_none_or(|process| !matches!(process.try_wait(), Ok(None))) {
+            if self.nodes[index].has_ended() {
                 eprintln!("*** node {} has ended by itself; its log: {} ***", index + 1, self.log(index).display());
                 self.launch(index, false)?;
             }
@@ -121,8 +144,11 @@ impl Cluster {
             command.args(["--bootstrap", &format!("127.0.0.1:{}", node.mesh)]);
         }
         self.plain(&mut command);
-        let file = self.nodes[0].folder.with_file_name("input");
+        let number = self.inputs.fetch_add(1, Ordering::Relaxed);
+        let file = self.nodes[0].folder.with_file_name(format!("input-{number}"));
         let result = fs::write(&file, input).and_then(|()| command.stdin(File::open(&file)?).output());
+        // It goes with the folder at the latest.
+        let _ = fs::remove_file(&file);
         Some(match result {
             Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
             Ok(output) => Err(format!("rafka {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr).trim())),
@@ -130,7 +156,7 @@ impl Cluster {
         })
     }
 
-    fn launch(&mut self, index: usize, first: bool) -> Result<(), String> {
+    fn launch(&self, index: usize, first: bool) -> Result<(), String> {
         let log =
             OpenOptions::new().create(true).append(true).open(self.log(index)).map_err(|error| error.to_string())?;
         let errors = log.try_clone().map_err(|error| error.to_string())?;
@@ -139,7 +165,7 @@ impl Cluster {
             Kind::Kafka { jars } => self.kafka_broker(index, first, jars)?,
         };
         let process = command.stdin(Stdio::null()).stdout(log).stderr(errors).spawn();
-        self.nodes[index].process = Some(process.map_err(|error| format!("{command:?}: {error}"))?);
+        *self.nodes[index].process() = Some(process.map_err(|error| format!("{command:?}: {error}"))?);
         Ok(())
     }
 
@@ -150,6 +176,13 @@ impl Cluster {
         command.arg("--data-dir").arg(node.folder.join("data")).arg("--ready-file").arg(node.folder.join("ready"));
         command.args(["--listen", &format!("127.0.0.1:{}", node.mesh), "--ops-listen", "127.0.0.1:0"]);
         command.args(["--kafka-listen", &format!("127.0.0.1:{}", node.kafka), "--log-format", "compact"]);
+        // The coordinator gives sessions to the members of KIP-848, and would give 45 seconds.
+        command.args(["--set", &format!("groups.consumer_session_timeout_ms={SESSION_MS}")]);
+        command.args(["--set", "groups.consumer_heartbeat_interval_ms=500"]);
+        if self.gateway {
+            command.args(["--kafka-listen", &format!("gateway=127.0.0.1:{}", node.gateway)]);
+            command.args(["--kafka-routing", "gateway=mesh"]);
+        }
         let others =
             self.nodes.iter().enumerate().filter(|(other, _)| if first { *other < index } else { *other != index });
         for (_, other) in others {
@@ -179,7 +212,9 @@ impl Cluster {
              advertised.listeners=PLAINTEXT://127.0.0.1:{}\ncontroller.listener.names=CONTROLLER\n\
              inter.broker.listener.name=PLAINTEXT\nlog.dirs={}\nnum.partitions=4\ndefault.replication.factor=1\n\
              offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
-             transaction.state.log.min.isr=1\nbroker.session.timeout.ms=2000\nbroker.heartbeat.interval.ms=500\n",
+             transaction.state.log.min.isr=1\n\
+             group.consumer.min.session.timeout.ms={SESSION_MS}\ngroup.consumer.session.timeout.ms={SESSION_MS}\n\
+             group.consumer.min.heartbeat.interval.ms=500\ngroup.consumer.heartbeat.interval.ms=500\nbroker.session.timeout.ms=2000\nbroker.heartbeat.interval.ms=500\n",
             voters.collect::<Vec<_>>().join(","),
             node.kafka,
             node.mesh,
@@ -206,10 +241,10 @@ impl Cluster {
         Ok(broker)
     }
 
-    fn await_ready(&mut self, index: usize) -> Result<(), String> {
+    fn await_ready(&self, index: usize) -> Result<(), String> {
         let until = Instant::now() + READY_WITHIN;
         while Instant::now() < until {
-            let node = &mut self.nodes[index];
+            let node = &self.nodes[index];
             let ready = match self.kind {
                 Kind::Rafka { .. } => {
                     let said = fs::read_to_string(node.folder.join("ready")).unwrap_or_default();
@@ -220,7 +255,7 @@ impl Cluster {
             if ready {
                 return Ok(());
             }
-            if node.process.as_mut().is_some_and(|process| !matches!(process.try_wait(), Ok(None))) {
+            if node.has_ended() {
                 break;
             }
             std::thread::sleep(LOOK_EVERY);

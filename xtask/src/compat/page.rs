@@ -1,9 +1,9 @@
 //! `docs/kafka-compatibility.md`: written from the results, and read back to compare with.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{self, Write as _};
 
-use super::cases::CASES;
+use super::all_cases;
 use super::clients::CLIENTS;
 use super::session::Trouble;
 
@@ -41,10 +41,39 @@ impl Cell {
     }
 }
 
-/// Results by number of nodes, case and client; versions of the clients.
+/// What the clients have worked with.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Setup {
+    gateway: bool,
+    nodes: usize,
+}
+
+/// After the number of nodes.
+const BY_GATEWAY: &str = ", known by the gateway of one";
+
+impl Setup {
+    /// So many nodes, known by themselves or by a gateway.
+    pub(super) fn new(nodes: usize, gateway: bool) -> Self {
+        Self { gateway, nodes }
+    }
+
+    fn parse(title: &str) -> Option<Self> {
+        let nodes = title.split(' ').next().and_then(|word| word.parse().ok())?;
+        Some(Self { gateway: title.ends_with(BY_GATEWAY), nodes })
+    }
+}
+
+impl fmt::Display for Setup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (what, how) = (if self.nodes == 1 { "node" } else { "nodes" }, if self.gateway { BY_GATEWAY } else { "" });
+        write!(f, "{} {what}{how}", self.nodes)
+    }
+}
+
+/// Results by what the clients have worked with, case and client; versions of the clients.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Page {
-    cells: BTreeMap<(usize, String, String), Cell>,
+    cells: BTreeMap<(Setup, String, String), Cell>,
     versions: BTreeMap<String, String>,
 }
 
@@ -57,27 +86,27 @@ const INTRODUCTION: &str = "\
 Written by `cargo xtask compat --write`, which runs every client below against real nodes, and fails in CI if a case that has passed does not
 pass any more. *yes*: proven. *-*: the client has no such thing. **no**: it does not work yet.
 
-Not covered yet: consumer groups and transactions. kafkajs reads in groups only: what it sends is read back by `rafka subscribe`.
+Not covered yet: transactions. In cases that are not about groups, what kafkajs sends is read back by `rafka subscribe`: it reads in groups only.
 ";
 
 impl Page {
     /// Of the text of a page; what is not a result is passed over.
     pub(super) fn parse(text: &str) -> Self {
         let mut page = Self::default();
-        let (mut nodes, mut header) = (None, Vec::new());
+        let (mut setup, mut header) = (None, Vec::new());
         for line in text.lines() {
             if let Some(title) = line.strip_prefix("## ") {
-                nodes = title.split(' ').next().and_then(|word| word.parse().ok());
+                setup = Setup::parse(title);
                 header.clear();
             }
             let Some(row) = line.strip_prefix("| ").and_then(|row| row.strip_suffix(" |")) else { continue };
             let words: Vec<&str> = row.split('|').map(str::trim).collect();
-            match nodes {
+            match setup {
                 Some(_) if header.is_empty() => header = words.iter().skip(1).map(|&word| word.to_owned()).collect(),
-                Some(nodes) => {
+                Some(setup) => {
                     for (client, cell) in header.iter().zip(&words[1..]) {
                         if let Some(cell) = Cell::parse(cell) {
-                            page.cells.insert((nodes, words[0].trim_matches('`').to_owned(), client.clone()), cell);
+                            page.cells.insert((setup, words[0].trim_matches('`').to_owned(), client.clone()), cell);
                         }
                     }
                 }
@@ -94,8 +123,8 @@ impl Page {
     }
 
     /// Keeps a result.
-    pub(super) fn set(&mut self, nodes: usize, case: &str, client: &str, cell: Cell) {
-        self.cells.insert((nodes, case.to_owned(), client.to_owned()), cell);
+    pub(super) fn set(&mut self, setup: Setup, case: &str, client: &str, cell: Cell) {
+        self.cells.insert((setup, case.to_owned(), client.to_owned()), cell);
     }
 
     /// Keeps the version of a client.
@@ -103,16 +132,16 @@ impl Page {
         self.versions.insert(client.to_owned(), version.to_owned());
     }
 
-    /// True if something is not proven with so many nodes.
-    pub(super) fn failed(&self, nodes: usize) -> bool {
-        self.cells.iter().any(|((of, _, _), cell)| *of == nodes && *cell == Cell::No)
+    /// True if something is not proven with `setup`.
+    pub(super) fn failed(&self, setup: Setup) -> bool {
+        self.cells.iter().any(|((of, _, _), cell)| *of == setup && *cell == Cell::No)
     }
 
     /// What `before` has proven and this page has not.
     pub(super) fn lost_since(&self, before: &Self) -> Vec<String> {
         let proven = before.cells.iter().filter(|(_, cell)| **cell == Cell::Yes);
         let lost = proven.filter(|(key, _)| self.cells.get(*key).is_some_and(|cell| *cell != Cell::Yes));
-        lost.map(|((nodes, case, client), _)| format!("{client}: {case} with {nodes} node(s)")).collect()
+        lost.map(|((setup, case, client), _)| format!("{client}: {case} with {setup}")).collect()
     }
 
     /// One line.
@@ -130,23 +159,22 @@ impl Page {
             let version = self.versions.get(client.name).map_or(NOT_RUN, String::as_str);
             let _ = writeln!(text, "| {} | {} | {version} |", client.name, client.kind);
         }
-        let nodes: std::collections::BTreeSet<usize> = self.cells.keys().map(|(nodes, _, _)| *nodes).collect();
-        for nodes in nodes {
-            let _ = writeln!(text, "\n## {nodes} {}\n", if nodes == 1 { "node" } else { "nodes" });
+        let setups: BTreeSet<Setup> = self.cells.keys().map(|(setup, _, _)| *setup).collect();
+        for setup in setups {
+            let _ = writeln!(text, "\n## {setup}\n");
             let names: Vec<&str> = CLIENTS.iter().map(|client| client.name).collect();
             let _ = writeln!(text, "| case | {} |\n|---{}|", names.join(" | "), "|---".repeat(names.len()));
-            for case in CASES {
+            for (case, _) in all_cases() {
                 let cell = |client: &&str| {
-                    let key = (nodes, case.name.to_owned(), (*client).to_owned());
+                    let key = (setup, case.to_owned(), (*client).to_owned());
                     self.cells.get(&key).map_or(" ", |cell| cell.text())
                 };
-                let _ =
-                    writeln!(text, "| `{}` | {} |", case.name, names.iter().map(cell).collect::<Vec<_>>().join(" | "));
+                let _ = writeln!(text, "| `{case}` | {} |", names.iter().map(cell).collect::<Vec<_>>().join(" | "));
             }
         }
         text.push_str("\n## What the cases prove\n\n| case | proves |\n|---|---|\n");
-        for case in CASES {
-            let _ = writeln!(text, "| `{}` | {} |", case.name, case.proves);
+        for (case, proves) in all_cases() {
+            let _ = writeln!(text, "| `{case}` | {proves} |");
         }
         text
     }
@@ -159,9 +187,9 @@ mod tests {
     #[test]
     fn a_page_that_is_written_reads_back_the_same() {
         let mut page = Page::default();
-        page.set(1, "codec-none", "kcat", Cell::Yes);
-        page.set(1, "codec-none", "java", Cell::No);
-        page.set(3, "create-topic", "kcat", Cell::Never);
+        page.set(Setup::new(1, false), "codec-none", "kcat", Cell::Yes);
+        page.set(Setup::new(1, false), "codec-none", "java", Cell::No);
+        page.set(Setup::new(3, true), "create-topic", "kcat", Cell::Never);
         page.set_version("kcat", "1.7.1, librdkafka 2.0.2");
         assert_eq!(Page::parse(&page.text()), page);
     }
@@ -170,10 +198,10 @@ mod tests {
     fn what_passed_and_fails_now_is_lost_and_nothing_else() {
         let (mut before, mut now) = (Page::default(), Page::default());
         for (case, was, is) in [("a", Cell::Yes, Cell::No), ("b", Cell::No, Cell::No), ("c", Cell::Yes, Cell::Yes)] {
-            before.set(1, case, "kcat", was);
-            now.set(1, case, "kcat", is);
+            before.set(Setup::new(1, false), case, "kcat", was);
+            now.set(Setup::new(1, false), case, "kcat", is);
         }
-        before.set(3, "a", "kcat", Cell::Yes);
-        assert_eq!(now.lost_since(&before), ["kcat: a with 1 node(s)"]);
+        before.set(Setup::new(3, false), "a", "kcat", Cell::Yes);
+        assert_eq!(now.lost_since(&before), ["kcat: a with 1 node"]);
     }
 }

@@ -15,9 +15,9 @@ use super::cluster::Cluster;
 /// A driver ends its operations after 30 seconds; some take several.
 const ANSWER_WITHIN: Duration = Duration::from_secs(100);
 /// What is changed in one place is seen everywhere within this time.
-const SEEN_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const SEEN_WITHIN: Duration = Duration::from_secs(10);
 /// How often it is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Why a case has not passed.
 #[derive(Clone, Debug)]
@@ -46,9 +46,10 @@ pub(super) struct Session<'a> {
     client: &'a Client,
     work: &'a Path,
     /// The brokers.
-    pub(super) cluster: &'a mut Cluster,
+    pub(super) cluster: &'a Cluster,
     driver: Option<Driver>,
     cannot: Vec<String>,
+    groups: Vec<String>,
     topics: usize,
 }
 
@@ -68,21 +69,38 @@ impl Drop for Driver {
 
 impl<'a> Session<'a> {
     /// The driver is started by the first request.
-    pub(super) fn new(client: &'a Client, work: &'a Path, cluster: &'a mut Cluster) -> Self {
-        Self { client, work, cluster, driver: None, cannot: Vec::new(), topics: 0 }
+    pub(super) fn new(client: &'a Client, work: &'a Path, cluster: &'a Cluster) -> Self {
+        Self { client, work, cluster, driver: None, cannot: Vec::new(), groups: Vec::new(), topics: 0 }
+    }
+
+    /// The same client as another process.
+    pub(super) fn aside(&self) -> Self {
+        let (cannot, groups) = (self.cannot.clone(), self.groups.clone());
+        Self { cannot, groups, ..Self::new(self.client, self.work, self.cluster) }
     }
 
     /// Starts the driver; returns the client's version.
     pub(super) fn hello(&mut self) -> Result<String, Trouble> {
         let answer = self.ask("hello", json!({}))?;
-        let cannot = answer["cannot"].as_array().into_iter().flatten();
-        self.cannot = cannot.filter_map(Value::as_str).map(str::to_owned).collect();
+        let words = |of: &str| {
+            let words = answer[of].as_array().into_iter().flatten();
+            words.filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        (self.cannot, self.groups) = (words("cannot"), words("groups"));
         Ok(answer["version"].as_str().unwrap_or("unknown").to_owned())
     }
 
     /// False if the client cannot say `what` when it sends.
     pub(super) fn says(&self, what: &str) -> bool {
         !self.cannot.iter().any(|one| one == what)
+    }
+
+    /// `Err(Cannot)` if the client cannot do `what` with groups.
+    pub(super) fn can(&self, what: &str) -> Result<(), Trouble> {
+        match self.groups.iter().any(|one| one == what) {
+            true => Ok(()),
+            false => Err(Trouble::Cannot(format!("the client has no {what} for groups"))),
+        }
     }
 
     /// A name that no other case has.

@@ -51,6 +51,14 @@ type Request struct {
 	Records    []Record          `json:"records"`
 	File       string            `json:"file"`
 	WaitMs     int64             `json:"wait_ms"`
+	Member     string            `json:"member"`
+	Group      string            `json:"group"`
+	Protocol   string            `json:"protocol"`
+	Assignor   string            `json:"assignor"`
+	Instance   string            `json:"instance"`
+	Pattern    bool              `json:"pattern"`
+	SessionMs  int64             `json:"session_ms"`
+	Metadata   string            `json:"metadata"`
 }
 
 // Reply holds what an operation answers beside "ok".
@@ -104,7 +112,8 @@ func Until(path string, send func(n int) error) (int, error) {
 }
 
 // Serve answers requests until standard input ends. open makes the operations for a bootstrap address.
-func Serve(open func(bootstrap string) (map[string]Operation, error), module string) {
+// groups is what the client can do with groups.
+func Serve(open func(bootstrap string) (map[string]Operation, error), module string, groups ...string) {
 	opened := map[string]map[string]Operation{}
 	lines := bufio.NewReaderSize(os.Stdin, 1<<20)
 	for {
@@ -118,7 +127,7 @@ func Serve(open func(bootstrap string) (map[string]Operation, error), module str
 			continue
 		}
 		if request.Op == "hello" {
-			say(Reply{"ok": true, "version": version(module), "cannot": []string{}})
+			say(Reply{"ok": true, "version": version(module), "cannot": []string{}, "groups": groups})
 			continue
 		}
 		say(answer(opened, open, request))

@@ -25,7 +25,7 @@ type driver struct {
 	admin *kadm.Client
 }
 
-func main() { compat.Serve(open, "github.com/twmb/franz-go") }
+func main() { compat.Serve(open, "github.com/twmb/franz-go", groups...) }
 
 func open(bootstrap string) (map[string]compat.Operation, error) {
 	seeds := strings.Split(bootstrap, ",")
@@ -40,7 +40,9 @@ func open(bootstrap string) (map[string]compat.Operation, error) {
 		"partitions": d.partitions, "get_configs": d.getConfigs, "set_config": d.setConfig,
 		"add_partitions": d.addPartitions, "delete_records": d.deleteRecords, "offsets": d.offsets,
 		"offset_at": d.offsetAt, "log_dirs": d.logDirs, "produce": d.produce, "produce_until": d.produceUntil,
-		"read": d.read,
+		"read": d.read, "join": d.join, "seen": d.seen, "commit": d.commit, "seek": d.seek, "leave": d.leave,
+		"groups": d.list, "group": d.group, "committed": d.committed, "reset": d.reset, "forget": d.forget,
+		"delete_group": d.deleteGroup,
 	}, nil
 }
 

@@ -27,7 +27,7 @@ type driver struct {
 	admin  sarama.ClusterAdmin
 }
 
-func main() { compat.Serve(open, "github.com/IBM/sarama") }
+func main() { compat.Serve(open, "github.com/IBM/sarama", groups...) }
 
 func config() *sarama.Config {
 	config := sarama.NewConfig()
@@ -56,7 +56,8 @@ func open(bootstrap string) (map[string]compat.Operation, error) {
 		"partitions": d.partitions, "get_configs": d.getConfigs, "set_config": d.setConfig,
 		"add_partitions": d.addPartitions, "delete_records": d.deleteRecords, "offsets": d.offsets,
 		"offset_at": d.offsetAt, "log_dirs": d.logDirs, "produce": d.produce, "produce_until": d.produceUntil,
-		"read": d.read,
+		"read": d.read, "join": d.join, "seen": d.seen, "commit": d.commit, "leave": d.leave, "groups": d.list,
+		"group": d.group, "committed": d.committed, "reset": d.reset, "forget": d.forget, "delete_group": d.deleteGroup,
 	}, nil
 }
 

@@ -2,9 +2,9 @@
 'use strict';
 
 const { AdminClient, KafkaConsumer, Producer, librdkafkaVersion } = require('@confluentinc/kafka-javascript');
-const { Kafka } = require('@confluentinc/kafka-javascript').KafkaJS;
+const { ConsumerGroupStates, Kafka } = require('@confluentinc/kafka-javascript').KafkaJS;
 
-const { WAIT_MS, pairs, serve, text, until } = require('../compat.js');
+const { Seen, WAIT_MS, pairs, serve, text, until } = require('../compat.js');
 
 /** A function that ends with a callback, as a promise. */
 const promised = (call) =>
@@ -54,7 +54,75 @@ const open = (brokers) => {
     }
   };
 
+  const members = new Map();
+  const assigned = -175; // Codes of the client's rebalance callback.
+
   return {
+    join: async ({ member, group, topic, protocol, assignor, instance, pattern, session_ms: session }) => {
+      const classic = {
+        'partition.assignment.strategy': assignor, 'session.timeout.ms': session, 'heartbeat.interval.ms': 500,
+      };
+      const consumer = new KafkaConsumer({
+        ...servers, 'group.id': group, 'group.protocol': protocol, 'enable.auto.commit': false, 'fetch.wait.max.ms': 100,
+        'topic.metadata.refresh.interval.ms': 1000, rebalance_cb: true, ...(protocol === 'classic' ? classic : {}),
+        ...(instance ? { 'group.instance.id': instance } : {}),
+      }, { 'auto.offset.reset': 'earliest' });
+      const held = { consumer, seen: new Seen(), ended: false };
+      consumer.on('rebalance', ({ code }, partitions) => {
+        if (code === assigned) held.seen.rebalances += 1;
+        else held.seen.revoked += partitions.length;
+      });
+      consumer.setDefaultConsumeTimeout(100);
+      await promised((done) => consumer.connect({}, done));
+      consumer.subscribe([pattern ? new RegExp(`^${topic}.*`) : topic]);
+      members.set(member, held);
+      const run = async () => {
+        while (!held.ended) {
+          for (const message of await promised((done) => consumer.consume(100, done))) {
+            held.seen.read(message.topic, message.partition, message.offset);
+          }
+          await pause(5);
+        }
+      };
+      held.running = run().catch((error) => { held.seen.failed = error; });
+    },
+    seen: async ({ member }) => {
+      const { consumer, seen } = members.get(member);
+      seen.assigned = consumer.assignments().map(({ partition }) => partition);
+      return seen.reply();
+    },
+    commit: async ({ member, topic, metadata }) => {
+      const { consumer, seen } = members.get(member);
+      consumer.commitSync(seen.toCommit(topic, metadata));
+    },
+    seek: ({ member, topic, partition, offset }) =>
+      promised((done) => members.get(member).consumer.seek({ topic, partition, offset }, WAIT_MS, done)),
+    leave: async ({ member }) => {
+      const held = members.get(member);
+      members.delete(member);
+      held.ended = true;
+      await held.running;
+      await promised((done) => held.consumer.disconnect(done));
+    },
+    groups: async () => {
+      const found = await promised((done) => admin.listGroups({ timeout: WAIT_MS }, done));
+      return { groups: found.groups.map(({ groupId }) => groupId) };
+    },
+    group: async ({ group }) => {
+      const { groups } = await promised((done) => admin.describeGroups([group], { timeout: WAIT_MS }, done));
+      const state = Object.keys(ConsumerGroupStates).find((name) => ConsumerGroupStates[name] === groups[0].state);
+      return { state, members: groups[0].members.length };
+    },
+    committed: async ({ group, topic }) => {
+      const found = await promised(
+        (done) => admin.listConsumerGroupOffsets([{ groupId: group }], { timeout: WAIT_MS }, done));
+      const here = found[0].partitions.filter((at) => at.topic === topic);
+      return { offsets: Object.fromEntries(here.map((at) => [at.partition, [at.offset, at.metadata]])) };
+    },
+    delete_group: async ({ group }) => {
+      const reports = await promised((done) => admin.deleteGroups([group], { timeout: WAIT_MS }, done));
+      if (reports[0].error && reports[0].error.code) throw new Error(reports[0].error.message);
+    },
     create: ({ topic, partitions, configs }) =>
       create({ topic, num_partitions: partitions, replication_factor: 1, config: configs }),
     create_many: async ({ topics }) => {
@@ -113,4 +181,6 @@ const open = (brokers) => {
 };
 
 const { version } = require('@confluentinc/kafka-javascript/package.json');
-serve(open, `${version}, librdkafka ${librdkafkaVersion}`, []);
+serve(open, `${version}, librdkafka ${librdkafkaVersion}`, [], [
+  'classic', 'consumer', 'range', 'cooperative-sticky', 'static', 'pattern', 'seek', 'groups', 'delete_group', 'committed',
+]);

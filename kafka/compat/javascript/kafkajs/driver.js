@@ -6,7 +6,7 @@ const lz4 = require('lz4-napi');
 const snappy = require('kafkajs-snappy');
 const zstd = require('@bokuweb/zstd-wasm');
 
-const { WAIT_MS, grouped, serve, until } = require('../compat.js');
+const { Seen, WAIT_MS, grouped, serve, until } = require('../compat.js');
 
 CompressionCodecs[CompressionTypes.Snappy] = snappy;
 CompressionCodecs[CompressionTypes.LZ4] = () => ({
@@ -43,11 +43,69 @@ const open = (brokers) => {
     }
   };
 
+  const members = new Map();
+  const offsetsOf = async (group, topic) => {
+    const found = await (await admin()).fetchOffsets({ groupId: group, topics: [topic] });
+    return found[0].partitions.filter(({ offset }) => offset !== '-1');
+  };
+
   return {
+    join: async ({ member, group, topic, session_ms: session }) => {
+      const consumer = kafka.consumer({
+        groupId: group, sessionTimeout: session, heartbeatInterval: 500, maxWaitTimeInMs: 100, metadataMaxAge: 1000,
+      });
+      const seen = new Seen();
+      const lose = () => {
+        seen.revoked += seen.assigned.length;
+        seen.assigned = [];
+      };
+      consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
+        lose();
+        seen.assigned = (payload.memberAssignment[topic] || []).sort();
+        seen.rebalances += 1;
+      });
+      consumer.on(consumer.events.REBALANCING, lose);
+      consumer.on(consumer.events.CRASH, ({ payload }) => { if (!payload.restart) seen.failed = payload.error; });
+      members.set(member, { consumer, seen });
+      const run = async () => {
+        await consumer.connect();
+        await consumer.subscribe({ topics: [topic], fromBeginning: true });
+        await consumer.run({
+          autoCommit: false,
+          eachMessage: async ({ partition, message }) => seen.read(topic, partition, Number(message.offset)),
+        });
+      };
+      run().catch((error) => { seen.failed = error; });
+    },
+    seen: async ({ member }) => members.get(member).seen.reply(),
+    commit: async ({ member, topic, metadata }) => {
+      const { consumer, seen } = members.get(member);
+      await consumer.commitOffsets(
+        seen.toCommit(topic, metadata).map((at) => ({ ...at, offset: String(at.offset) })));
+    },
+    seek: async ({ member, topic, partition, offset }) =>
+      members.get(member).consumer.seek({ topic, partition, offset: String(offset) }),
+    leave: async ({ member }) => {
+      const { consumer } = members.get(member);
+      members.delete(member);
+      await consumer.disconnect();
+    },
+    groups: async () => ({ groups: (await (await admin()).listGroups()).groups.map(({ groupId }) => groupId) }),
+    group: async ({ group }) => {
+      const [found] = (await (await admin()).describeGroups([group])).groups;
+      return { state: found.state, members: found.members.length };
+    },
+    committed: async ({ group, topic }) => ({
+      offsets: Object.fromEntries((await offsetsOf(group, topic)).map(
+        ({ partition, offset, metadata }) => [partition, [Number(offset), metadata]])),
+    }),
+    reset: async ({ group, topic, partition, offset }) =>
+      (await admin()).setOffsets({ groupId: group, topic, partitions: [{ partition, offset: String(offset) }] }),
+    delete_group: async ({ group }) => (await admin()).deleteGroups([group]),
     create: async ({ topic, partitions, configs }) => {
       const configEntries = Object.entries(configs).map(([name, value]) => ({ name, value }));
       const topics = [{ topic, numPartitions: partitions, replicationFactor: 1, configEntries }];
-      await (await admin()).createTopics({ topics, timeout: WAIT_MS });
+      await (await admin()).createTopics({ topics, timeout: WAIT_MS, waitForLeaders: false });
     },
     create_many: async ({ topics: names }) => {
       const topics = names.map((topic) => ({ topic, numPartitions: 1, replicationFactor: 1 }));
@@ -101,4 +159,6 @@ const open = (brokers) => {
   };
 };
 
-zstd.init().then(() => serve(open, require('kafkajs/package.json').version, []));
+zstd.init().then(() => serve(open, require('kafkajs/package.json').version, [], [
+  'classic', 'range', 'seek', 'groups', 'delete_group', 'committed', 'reset',
+]));

@@ -48,6 +48,14 @@ pub struct Request {
     pub records: Vec<Record>,
     pub file: String,
     pub wait_ms: u64,
+    pub member: String,
+    pub group: String,
+    pub protocol: String,
+    pub assignor: String,
+    pub instance: Option<String>,
+    pub pattern: bool,
+    pub session_ms: u64,
+    pub metadata: String,
 }
 
 impl Request {
@@ -91,6 +99,9 @@ pub trait Driver: Sized {
     /// What it cannot say: `timestamps`, `headers`.
     const CANNOT: &'static [&'static str] = &[];
 
+    /// What it can do with groups.
+    const GROUPS: &'static [&'static str] = &[];
+
     fn open(bootstrap: &str) -> impl Future<Output = Result<Self, Failure>>;
 
     fn answer(&self, request: &Request) -> impl Future<Output = Answer>;
@@ -122,7 +133,7 @@ pub async fn serve<D: Driver>() {
             }
         };
         if request.op == "hello" {
-            say(&json!({ "ok": true, "version": D::version(), "cannot": D::CANNOT }));
+            say(&json!({ "ok": true, "version": D::version(), "cannot": D::CANNOT, "groups": D::GROUPS }));
             continue;
         }
         say(&match tokio::time::timeout(3 * WAIT, answer(&mut opened, &request)).await {

@@ -1,8 +1,11 @@
 //! rust-rdkafka.
 
+mod groups;
+
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use rafka_compat::{Answer, Driver, Failure, Record, Request, WAIT, serve, unsupported, until};
+use rafka_compat::{Answer, Driver, Failure, Record, Request, WAIT, serve, until};
 use rdkafka::admin::{
     AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
 };
@@ -16,6 +19,7 @@ use serde_json::{Value, json};
 struct RdKafka {
     bootstrap: String,
     admin: AdminClient<DefaultClientContext>,
+    members: Mutex<groups::Members>,
 }
 
 #[tokio::main]
@@ -28,9 +32,23 @@ impl Driver for RdKafka {
         format!("0.39.0, librdkafka {}", rdkafka::util::get_rdkafka_version().1)
     }
 
+    const GROUPS: &'static [&'static str] = &[
+        "classic",
+        "consumer",
+        "range",
+        "cooperative-sticky",
+        "static",
+        "pattern",
+        "seek",
+        "groups",
+        "delete_group",
+        "committed",
+        "reset",
+    ];
+
     async fn open(bootstrap: &str) -> Result<Self, Failure> {
         let admin = ClientConfig::new().set("bootstrap.servers", bootstrap).create()?;
-        Ok(Self { bootstrap: bootstrap.to_owned(), admin })
+        Ok(Self { bootstrap: bootstrap.to_owned(), admin, members: Mutex::default() })
     }
 
     async fn answer(&self, request: &Request) -> Answer {
@@ -77,7 +95,7 @@ impl Driver for RdKafka {
             "produce" => self.produce(request).await,
             "produce_until" => self.produce_until(request).await,
             "read" => self.read(request),
-            _ => unsupported(request),
+            _ => self.group_answer(request).await,
         }
     }
 }
