@@ -507,6 +507,39 @@ fn topics_are_deleted_by_id_and_not_their_successors() {
 }
 
 #[test]
+fn the_topic_of_committed_offsets_stays_as_it_is() {
+    let mut cluster = Cluster::new(3);
+    let new = |policy: &str| NewTopic {
+        name: crate::group::OFFSETS_TOPIC.to_owned(),
+        partitions: Some(5),
+        configs: [("cleanup.policy".to_owned(), policy.to_owned())].into(),
+        ..NewTopic::default()
+    };
+    let name = || crate::group::OFFSETS_TOPIC.to_owned();
+    let create = |policy| Admin::CreateTopics { topics: vec![new(policy)], validate_only: false };
+    let alter = |value: &str| Admin::AlterConfigs {
+        name: name(),
+        changes: [("cleanup.policy".to_owned(), ConfigChange::Set(value.to_owned()))].into(),
+        replace: false,
+        validate_only: false,
+    };
+    let grow = Admin::AddPartitions { name: name(), total: 6, assignments: Vec::new(), validate_only: false };
+    let codes: Vec<_> = [
+        create("delete"),
+        create("compact"),
+        alter("delete"),
+        grow,
+        Admin::DeleteTopics { names: vec![name()], validate_only: false },
+    ]
+    .into_iter()
+    .map(|request| code(&cluster.admin(request)[0]))
+    .collect();
+    let (config, partitions, policy) =
+        (ErrorCode::InvalidConfig, ErrorCode::InvalidPartitions, ErrorCode::PolicyViolation);
+    assert_eq!(codes, [Some(config), None, Some(config), Some(partitions), Some(policy)]);
+}
+
+#[test]
 fn topics_grow_and_never_shrink() {
     let mut cluster = Cluster::new(3);
     cluster.create(new_topic("orders", 3)).expect("created");

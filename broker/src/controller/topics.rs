@@ -11,6 +11,7 @@ use rafka_model::{
 use super::Controller;
 use super::rules::Rule;
 use crate::describe::{describe_topic, unknown_topic, unknown_topic_id};
+use crate::group::OFFSETS_TOPIC;
 use crate::metadata::{Delta, PartitionState, Role, Topic};
 use crate::placement::{Candidate, place};
 use crate::request::{Admin, AdminReply, ConfigChange, NewTopic, TopicDescription, TopicReply};
@@ -83,7 +84,7 @@ impl Controller {
                 return Err(Failure::new(ErrorCode::InvalidReplicationFactor, text));
             }
         };
-        resolve(&new.configs)?;
+        check_configs(&name, &new.configs)?;
         let partitions = self.place(id, 0..partitions, replication_factor)?;
         self.write_topic(name, id, new.configs, replication_factor, partitions, validate_only)
     }
@@ -99,7 +100,7 @@ impl Controller {
         if partitions > TOPIC_PARTITIONS_MAX {
             return Err(wrong_count(&name, partitions));
         }
-        resolve(&new.configs)?;
+        check_configs(&name, &new.configs)?;
         let replication_factor = 1;
         let partitions = self.assign(new.assignments, replication_factor)?;
         self.write_topic(name, id, new.configs, replication_factor, partitions, validate_only)
@@ -140,6 +141,10 @@ impl Controller {
     }
 
     fn delete(&mut self, name: &str, validate_only: bool) -> Outcome {
+        if name == OFFSETS_TOPIC {
+            let text = format!("topic {name} holds what all groups have committed; delete groups instead");
+            return Err(Failure::new(ErrorCode::PolicyViolation, text));
+        }
         let topic = self.topic(name)?;
         let (id, description) = (topic.id, describe_topic(topic));
         self.write(vec![Delta::TopicDeleted { id }], description, validate_only)
@@ -185,13 +190,16 @@ impl Controller {
             };
             deltas.push(Delta::TopicConfigChanged { id, key, value });
         }
-        resolve(&after)?;
+        check_configs(&topic.name, &after)?;
         let description = TopicDescription { configs: after, ..describe_topic(topic) };
         self.write(deltas, description, validate_only)
     }
 
     fn grow(&mut self, name: &str, total: u32, assignments: Vec<Vec<NodeId>>, validate_only: bool) -> Outcome {
         let invalid = |text| Failure::new(ErrorCode::InvalidPartitions, text);
+        if name == OFFSETS_TOPIC {
+            return Err(invalid(format!("topic {name} cannot grow: its groups would be looked for elsewhere")));
+        }
         let topic = self.topic(name)?;
         let (id, now, factor) = (topic.id, topic.partitions.len(), topic.replication_factor);
         let mut description = describe_topic(topic);
@@ -343,8 +351,13 @@ fn topic_id(seed: &[u8; 32], place: u64) -> TopicId {
     TopicId(id)
 }
 
-fn resolve(configs: &BTreeMap<String, String>) -> Result<TopicConfig, Failure> {
-    TopicConfig::resolve(configs).map_err(|error| invalid_config(&error))
+fn check_configs(name: &TopicName, configs: &BTreeMap<String, String>) -> Result<(), Failure> {
+    let config = TopicConfig::resolve(configs).map_err(|error| invalid_config(&error))?;
+    if name.as_str() == OFFSETS_TOPIC && (!config.cleanup.compact || config.cleanup.delete) {
+        let text = format!("topic {name} must have cleanup.policy=compact: anything else loses committed offsets");
+        return Err(Failure::new(ErrorCode::InvalidConfig, text));
+    }
+    Ok(())
 }
 
 fn invalid_config(error: &rafka_model::config::ConfigError) -> Failure {
