@@ -332,8 +332,8 @@ impl Coordinator {
     ) -> Option<R> {
         let entry = self.groups.get_mut(name)?;
         let (config, rules, timers, rebalances) = (&self.config, self.rules, &mut self.timers, &mut self.rebalances);
-        let before = entry.weight();
-        let result = step(entry, &mut Work { context, config, rules, timers, output, rebalances });
+        let (before, room) = (entry.weight(), GROUPS_BYTES_MAX.saturating_sub(self.weight.bytes));
+        let result = step(entry, &mut Work { context, config, rules, timers, output, rebalances, room });
         let after = entry.weight();
         self.weigh(before, after);
         Some(result)
