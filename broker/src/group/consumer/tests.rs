@@ -491,7 +491,8 @@ impl Classic {
         let owned = if self.cooperative { self.owned.clone() } else { BTreeSet::new() };
         let mut metadata = vec![0, 1, 0, 0, 0, 1, 0, 6];
         metadata.extend(b"orders");
-        metadata.extend((-1i32).to_be_bytes());
+        // Sticky assignors keep a generation there.
+        metadata.extend([0, 0, 0, 4, 0, 0, 0, 7]);
         metadata.extend(1i32.to_be_bytes());
         metadata.extend([0, 6]);
         metadata.extend(b"orders");
@@ -521,7 +522,7 @@ impl Classic {
     fn sync(&mut self, desk: &mut Desk) -> Result<(), ErrorCode> {
         match desk.now_asked(sync(&self.joined, vec![])) {
             Ok(GroupReply::Sync(SyncReply { assignment, .. })) => {
-                self.owned = by_name(&read_assignment(&assignment).expect("ours"));
+                self.owned = by_name(&read_assignment(&assignment).expect("ours").partitions);
                 Ok(())
             }
             Err(failure) => Err(failure.code),
@@ -658,6 +659,21 @@ fn groups_keep_their_kind_where_migration_is_off_or_cannot_be() {
     let mut new = client("new", &["orders"]);
     assert_eq!(new.beat(&mut desk).err(), Some(ErrorCode::GroupIdNotFound));
     assert_eq!(desk.beat(&x.joined), Ok(()), "nobody noticed");
+    let mut desk = Desk::new(quick());
+    desk.set_topic("orders", 1, 6);
+    let [own, _] = classic_group(&mut desk, false);
+    let mut shares = super::protocol::write_assignment(1, &Named::new()).to_vec();
+    shares.truncate(shares.len() - 4);
+    shares.extend([0, 0, 0, 1, 9]);
+    desk.ask(GroupRequest::Join(own.request()));
+    desk.pass(120_000);
+    let again =
+        desk.ask(GroupRequest::Join(Join { member_id: String::new(), requires_member_id: false, ..own.request() }));
+    desk.pass(0);
+    let again = desk.joined(again);
+    let synced = desk.ask(sync(&again, vec![(again.member_id.clone(), shares.into())]));
+    desk.answer(synced).expect("answered").expect("a member");
+    assert_eq!(new.beat(&mut desk).err(), Some(ErrorCode::GroupIdNotFound), "their assignor says more than partitions");
     let mut desk = Desk::new(quick());
     let asked = desk.ask(GroupRequest::Join(Join { protocol_type: "connect".to_owned(), ..join_as("c") }));
     desk.pass(0);
