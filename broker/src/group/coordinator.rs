@@ -374,7 +374,7 @@ impl Coordinator {
         now.plus(Duration::from_millis(self.config.offsets_retention_check_interval_ms.max(1)))
     }
 
-    /// Names of all groups, for the sweep and the checks of tests.
+    /// The groups behind this name, by name; all if there is none.
     fn names_behind(&self, name: Option<&Arc<str>>) -> impl Iterator<Item = (&Arc<str>, &Entry)> {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = name.map_or(Unbounded, |name| Excluded(Arc::clone(name)));

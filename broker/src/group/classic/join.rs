@@ -80,7 +80,7 @@ impl Group {
         if join.member_id.is_empty() { self.join_new(work, token, join) } else { self.join_again(work, token, join) }
     }
 
-    /// Members of a generation that is being prepared count once they have joined, so that of too many the last stay out.
+    /// Members of a generation that is being prepared count once they have joined: of too many the last stay out.
     fn has_room(&self, work: &Work<'_>, join: &Join) -> Result<(), Failure> {
         let known = self.members.get(&*join.member_id);
         let (is_in, members) = match self.state {
