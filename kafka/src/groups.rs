@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use rafka_broker::group::request::{Caller, GroupReply, GroupRequest};
 use rafka_broker::{ErrorCode, Failure};
-use rafka_model::limits::{KAFKA_CHANGES_MAX, KAFKA_OFFSETS_MAX, REQUEST_PARTITIONS_MAX};
+use rafka_model::limits::{GROUP_COMMIT_OFFSETS_MAX, KAFKA_CHANGES_MAX, REQUEST_PARTITIONS_MAX};
 
 use crate::desk::FrontDesk;
 use crate::door::{Client, Door};
@@ -48,10 +48,10 @@ pub(crate) fn once(groups: Vec<Str>) -> Vec<Str> {
 
 /// Refuses a request that names more partitions than can be kept while it is worked on.
 pub(crate) fn few_enough(partitions: usize) -> Result<(), Failure> {
-    if partitions <= KAFKA_OFFSETS_MAX {
+    if partitions <= GROUP_COMMIT_OFFSETS_MAX {
         return Ok(());
     }
-    let text = format!("{partitions} partitions are named at once, at most {KAFKA_OFFSETS_MAX} can be");
+    let text = format!("{partitions} partitions are named at once, at most {GROUP_COMMIT_OFFSETS_MAX} can be");
     Err(Failure::new(ErrorCode::InvalidRequest, text))
 }
 
@@ -101,6 +101,6 @@ mod tests {
     #[test]
     fn each_group_is_asked_about_once() {
         assert_eq!(once(vec!["b".into(), "a".into(), "b".into()]), ["b", "a"]);
-        assert!(few_enough(KAFKA_OFFSETS_MAX).is_ok() && few_enough(KAFKA_OFFSETS_MAX + 1).is_err());
+        assert!(few_enough(GROUP_COMMIT_OFFSETS_MAX).is_ok() && few_enough(GROUP_COMMIT_OFFSETS_MAX + 1).is_err());
     }
 }

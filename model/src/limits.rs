@@ -145,7 +145,7 @@ pub const GROUPS_BYTES_MAX: usize = 256 * MIB;
 pub const GROUPS_MAX: usize = 100_000;
 /// Committed offsets in one partition of the offsets topic.
 pub const GROUPS_OFFSETS_MAX: usize = 4_000_000;
-/// Offsets that one request stores or forgets.
+/// Offsets that one request stores, reads or forgets.
 pub const GROUP_COMMIT_OFFSETS_MAX: usize = 100_000;
 /// Members named by one LeaveGroup.
 pub const GROUP_LEAVING_MAX: usize = 20_000;
@@ -256,8 +256,6 @@ pub const KAFKA_AUTO_CREATE_MS_MAX: u64 = 3_000;
 pub const KAFKA_AUTO_CREATE_TOPICS_MAX: usize = 100;
 /// Changes of one Kafka request that wait for the controller at once.
 pub const KAFKA_CHANGES_MAX: usize = 64;
-/// Partitions whose offsets one Kafka request commits, reads or forgets.
-pub const KAFKA_OFFSETS_MAX: usize = 100_000;
 /// Partitions in one page of DescribeTopicPartitions (Kafka's `max.request.partition.size.limit`).
 pub const KAFKA_PAGE_PARTITIONS_MAX: usize = 2000;
 

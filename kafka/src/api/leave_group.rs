@@ -50,12 +50,20 @@ async fn leave<D: FrontDesk>(
         instance_id: owned(member.group_instance_id),
         reason: owned(member.reason),
     };
-    let members = members.into_iter().map(leaving).collect();
-    groups::ask(door, GroupRequest::Leave(Leave { group, members }), |reply| match reply {
+    let members: Vec<_> = members.into_iter().map(leaving).collect();
+    let request = GroupRequest::Leave(Leave { group, members: members.clone() });
+    let reply = groups::ask(door, request, |reply| match reply {
         GroupReply::Leave(left) => Some(left),
         _ => None,
-    })
-    .await
+    });
+    match reply.await {
+        // There is no such group: nobody is a member of it.
+        Err(failure) if failure.code == ErrorCode::UnknownMemberId => {
+            let result = Err(failure.code);
+            Ok(members.into_iter().map(|Leaving { member_id, instance_id, .. }| Left { member_id, instance_id, result }).collect())
+        }
+        reply => reply,
+    }
 }
 
 #[cfg(test)]
@@ -99,7 +107,8 @@ mod tests {
             assert_eq!(told.members[1].group_instance_id.as_deref(), Some("i"));
             request.group_id = "h".into();
             let told = ask(&door, version, &request).await;
-            assert_eq!((told.error_code, told.members.len()), (25, 0));
+            let codes: Vec<_> = told.members.iter().map(|member| member.error_code).collect();
+            assert_eq!((told.error_code, codes), (0, vec![25, 25, 25]));
         }
     }
 }

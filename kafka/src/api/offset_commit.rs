@@ -145,7 +145,7 @@ mod tests {
     use crate::fake::decides::{ask, deciding_with};
     use crate::wire::{Str, Uuid};
     use rafka_broker::Failure;
-    use rafka_model::limits::KAFKA_OFFSETS_MAX;
+    use rafka_model::limits::GROUP_COMMIT_OFFSETS_MAX;
 
     fn committing(refused: Option<ErrorCode>) -> Arc<Door<Fake>> {
         deciding_with(|fake| {
@@ -226,7 +226,7 @@ mod tests {
         let mut request = request(9, ids(&door));
         request.topics.truncate(1);
         assert_eq!(codes(&ask(&door, 9, &request).await), [vec![3]]);
-        request.topics[0].partitions = vec![OffsetCommitRequestPartition::default(); KAFKA_OFFSETS_MAX + 1];
+        request.topics[0].partitions = vec![OffsetCommitRequestPartition::default(); GROUP_COMMIT_OFFSETS_MAX + 1];
         let told = ask(&door, 9, &request).await;
         assert!(codes(&told)[0].iter().all(|code| *code == 42));
         assert!(door.desk.asked_groups.lock().is_empty());

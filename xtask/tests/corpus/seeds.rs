@@ -517,10 +517,15 @@ fn image() -> Image {
 fn kafka() -> Seeds {
     let apis = [
         ("api_versions", ApiKey::ApiVersions),
+        ("consumer_group_describe", ApiKey::ConsumerGroupDescribe),
+        ("consumer_group_heartbeat", ApiKey::ConsumerGroupHeartbeat),
         ("create_topics", ApiKey::CreateTopics),
         ("describe_topic_partitions", ApiKey::DescribeTopicPartitions),
         ("fetch", ApiKey::Fetch),
+        ("join_group", ApiKey::JoinGroup),
         ("metadata", ApiKey::Metadata),
+        ("offset_commit", ApiKey::OffsetCommit),
+        ("offset_fetch", ApiKey::OffsetFetch),
         ("produce", ApiKey::Produce),
     ];
     let mut seeds = Vec::new();

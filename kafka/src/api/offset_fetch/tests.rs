@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use rafka_model::limits::KAFKA_OFFSETS_MAX;
+use rafka_model::limits::GROUP_COMMIT_OFFSETS_MAX;
 
 use super::*;
 use crate::fake::Fake;
@@ -131,7 +131,7 @@ async fn members_show_who_they_are_and_too_much_is_refused() {
     let Some(GroupRequest::Offsets(asked)) = asked else { panic!("{asked:?}") };
     assert_eq!((asked.member_id.as_deref(), asked.member_epoch, asked.require_stable), (Some("m"), 4, true));
     assert_eq!(asked.topics, Some(Vec::new()), "no topic is not every topic");
-    let many = OffsetFetchRequestTopics { partition_indexes: vec![0; KAFKA_OFFSETS_MAX + 1], ..Default::default() };
+    let many = OffsetFetchRequestTopics { partition_indexes: vec![0; GROUP_COMMIT_OFFSETS_MAX + 1], ..Default::default() };
     request.groups[0].topics = Some(vec![many]);
     assert_eq!(ask(&door, 9, &request).await.groups[0].error_code, 42);
 }
