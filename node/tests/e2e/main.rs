@@ -9,6 +9,7 @@ mod disk;
 mod hostile;
 mod join;
 mod kafka;
+mod lanes;
 mod peer;
 mod start;
 mod support;
