@@ -56,6 +56,8 @@ pub const EPOCH_CACHE_BYTES_MAX: usize = 16 * MIB;
 pub const APPEND_INLINE_BYTES_MAX: usize = MIB;
 /// Reads of a node's logs that miss the cache and run at once.
 pub const COLD_READS_MAX: usize = 32;
+/// What is appended to a partition goes into the cache until this much was appended since anybody read there.
+pub const CACHE_UNREAD_BYTES_MAX: u64 = MIB as u64;
 /// Appended batches of one partition that wait for the high watermark one by one; beyond, they are counted together.
 pub const UNCOMMITTED_BATCHES_MAX: usize = 4096;
 /// Threads that open or close a node's partitions.
