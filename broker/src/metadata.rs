@@ -119,6 +119,9 @@ pub struct Node {
     pub incarnation: [u8; 16],
     /// Mesh addresses, multiaddrs as text, without `/p2p`.
     pub addresses: Vec<String>,
+    /// Addresses of its lanes, multiaddrs as text, without `/p2p`; none if it has no lanes.
+    #[serde(default)]
+    pub lanes: Vec<String>,
     /// Kafka endpoints by listener name: `host:port`.
     #[serde(default)]
     pub kafka: BTreeMap<String, String>,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use rafka_model::{
-    LeaderEpoch, MetadataIndex, NodeId, Offset, PartitionId, ProducerId, Timestamp, TopicId, TopicName, TopicPartition,
+    Chunks, LeaderEpoch, MetadataIndex, NodeId, Offset, PartitionId, ProducerId, Timestamp, TopicId, TopicName,
+    TopicPartition,
 };
 
 use crate::Failure;
@@ -132,7 +133,7 @@ pub struct Fetched {
     /// First offset still in the log.
     pub log_start: Offset,
     /// Whole batches; the first may begin below the offset asked for.
-    pub records: Bytes,
+    pub records: Chunks,
 }
 
 /// Which offset is meant.

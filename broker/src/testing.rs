@@ -23,6 +23,7 @@ pub(crate) fn node(id: u64) -> Node {
         boot: BootId([1; 16]),
         incarnation: [id as u8; 16],
         addresses: vec![format!("/ip4/127.0.0.1/tcp/{}", 7300 + id)],
+        lanes: Vec::new(),
         kafka: BTreeMap::from([("external".to_owned(), "127.0.0.1:9092".to_owned())]),
         ops: None,
         rack: None,

@@ -1,14 +1,14 @@
-//! The cache: an LRU over all partitions, and an ordered index of each partition's batches.
+//! The cache: an LRU over all partitions, and an ordered index of each partition's chunks.
 
 use std::collections::BTreeMap;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use lru::LruCache;
-use rafka_model::{Offset, PartitionId, TopicId, TopicPartition};
+use rafka_model::{BatchHeader, Offset, PartitionId, TopicId, TopicPartition};
 
 use crate::Stats;
 
-/// Bytes that an entry costs beside its batch: keys, links, table and index slots, the header of shared bytes.
+/// Bytes that an entry costs beside its batches: keys, links, table and index slots, the header of shared bytes.
 pub const ENTRY_OVERHEAD_BYTES: usize = 192;
 
 type Key = (TopicPartition, Offset);
@@ -19,45 +19,73 @@ type Key = (TopicPartition, Offset);
 #[derive(Debug)]
 pub struct Cache {
     bytes_max: usize,
-    batches: LruCache<Key, Batch>,
-    /// Base offsets of each partition's batches, to the offset behind each.
+    chunks: LruCache<Key, Chunk>,
+    /// Base offsets of each partition's chunks, to the offset behind each.
     index: BTreeMap<TopicPartition, BTreeMap<Offset, Offset>>,
     stats: Stats,
 }
 
+/// What was put in at once: one batch that was appended, or the batches of one read of the log.
 #[derive(Debug)]
-struct Batch {
+struct Chunk {
     next: Offset,
     bytes: Bytes,
+}
+
+/// What a chunk has for a read.
+#[derive(Debug, Eq, PartialEq)]
+enum Cut {
+    /// Whole batches, and the offset behind them.
+    Batches(Bytes, Offset),
+    /// The first batch is too large.
+    NoRoom,
+    /// The first batch reaches beyond the bound.
+    Beyond,
 }
 
 /// Consecutive batches of one partition, without a gap between them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Run {
-    /// Whole batches in order; the first may begin below the offset asked for. Empty when none fits the bytes asked for.
-    pub batches: Vec<Bytes>,
+    /// Whole batches in order, one or more in each piece; the first may begin below the offset asked for. Empty when
+    /// none fits the bytes asked for.
+    pub pieces: Vec<Bytes>,
     /// Sum of their lengths.
     pub bytes: usize,
     /// Offset behind the last batch (the offset asked for, if there is none): where to read on.
     pub next: Offset,
 }
 
-impl Run {
-    /// The batches end to end: shared when there is one, else one copy.
-    #[must_use]
-    pub fn into_bytes(mut self) -> Bytes {
-        if self.batches.len() == 1 {
-            return self.batches.swap_remove(0);
-        }
-        let mut whole = BytesMut::with_capacity(self.bytes);
-        self.batches.iter().for_each(|batch| whole.extend_from_slice(batch));
-        whole.freeze()
-    }
-}
-
-impl Batch {
+impl Chunk {
     fn cost(&self) -> usize {
         self.bytes.len() + ENTRY_OVERHEAD_BYTES
+    }
+
+    /// The batches from the one that holds `from`, of a chunk that begins at `base`. What cannot be read as batches is
+    /// one.
+    fn cut(&self, base: Offset, from: Offset, below: Offset, room: usize, at_least_one: bool) -> Cut {
+        if from == base && self.next <= below && self.bytes.len() <= room {
+            return Cut::Batches(self.bytes.clone(), self.next);
+        }
+        let (mut at, mut start, mut next) = (0, None, from);
+        while at < self.bytes.len() {
+            let header = BatchHeader::parse(&self.bytes[at..]).ok();
+            let (total, end) =
+                header.map_or((self.bytes.len() - at, self.next), |h| (h.total_bytes(), h.next_offset()));
+            let behind = (at + total).min(self.bytes.len());
+            if end > from {
+                let first = *start.get_or_insert(at);
+                let is_first = first == at;
+                let fits = behind - first <= room || (is_first && at_least_one);
+                match (end > below, fits) {
+                    (true, _) if is_first => return Cut::Beyond,
+                    (_, false) if is_first => return Cut::NoRoom,
+                    (false, true) => next = end,
+                    _ => break,
+                }
+            }
+            at = behind;
+        }
+        start.map_or(Cut::Beyond, |start| Cut::Batches(self.bytes.slice(start..at), next))
     }
 }
 
@@ -65,28 +93,29 @@ impl Cache {
     /// A cache that holds at most `bytes_max` bytes, [`ENTRY_OVERHEAD_BYTES`] of each entry counted. 0 holds nothing.
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, batches: LruCache::unbounded(), index: BTreeMap::new(), stats: Stats::default() }
+        Self { bytes_max, chunks: LruCache::unbounded(), index: BTreeMap::new(), stats: Stats::default() }
     }
 
-    /// Takes in the committed batch of the offsets from `base` up to, not with, `next`.
+    /// Takes in one or more committed batches, end to end, of the offsets from `base` up to, not with, `next`. They stay
+    /// together: they leave together, too.
     ///
-    /// `batch` is shared, not copied. A slice keeps the whole buffer alive that it was cut from, and only the slice
+    /// `batches` is shared, not copied. A slice keeps the whole buffer alive that it was cut from, and only the slice
     /// is counted: the caller hands over bytes that stand alone. What cannot be held (empty, no offsets, larger than
-    /// the cache) is ignored; batches that overlap the new one are replaced.
-    pub fn insert(&mut self, at: TopicPartition, base: Offset, next: Offset, batch: Bytes) {
-        let batch = Batch { next, bytes: batch };
-        if batch.bytes.is_empty() || base >= next || batch.cost() > self.bytes_max {
+    /// the cache) is ignored; what overlaps the new batches is replaced.
+    pub fn insert(&mut self, at: TopicPartition, base: Offset, next: Offset, batches: Bytes) {
+        let chunk = Chunk { next, bytes: batches };
+        if chunk.bytes.is_empty() || base >= next || chunk.cost() > self.bytes_max {
             return;
         }
         self.remove_overlapping(at, base, next);
-        self.stats.bytes += batch.cost() as u64;
+        self.stats.bytes += chunk.cost() as u64;
         self.stats.entries += 1;
         self.stats.insertions += 1;
         self.index.entry(at).or_default().insert(base, next);
-        self.batches.put((at, base), batch);
+        self.chunks.put((at, base), chunk);
         while self.stats.bytes > self.bytes_max as u64 {
-            let Some((key, batch)) = self.batches.pop_lru() else { break };
-            self.forget(key, &batch);
+            let Some((key, chunk)) = self.chunks.pop_lru() else { break };
+            self.forget(key, &chunk);
             self.stats.evictions += 1;
         }
     }
@@ -101,34 +130,40 @@ impl Cache {
         max_bytes: usize,
         at_least_one: bool,
     ) -> Option<Run> {
-        let Some(first) = self.holder(at, from, below) else {
+        let mut run = Run { pieces: Vec::new(), bytes: 0, next: from };
+        let mut base = self.holder(at, from);
+        // A chunk is found again only by the very offset behind its predecessor: a gap ends the run.
+        while let Some((start, chunk)) = base.and_then(|base| Some((base, self.chunks.peek(&(at, base))?))) {
+            let is_first = run.pieces.is_empty();
+            let room = max_bytes.saturating_sub(run.bytes);
+            let (batches, next) = match chunk.cut(start, run.next, below, room, at_least_one && is_first) {
+                Cut::Batches(batches, next) => (batches, next),
+                Cut::Beyond if is_first => break,
+                Cut::NoRoom | Cut::Beyond => {
+                    self.stats.hits += 1;
+                    return Some(run);
+                }
+            };
+            run.bytes += batches.len();
+            run.next = next;
+            run.pieces.push(batches);
+            base = (next == chunk.next).then_some(next);
+            self.chunks.promote(&(at, start));
+        }
+        if run.pieces.is_empty() {
             self.stats.misses += 1;
             return None;
-        };
-        self.stats.hits += 1;
-        let mut run = Run { batches: Vec::new(), bytes: 0, next: from };
-        let mut base = first;
-        // A batch is found again only by the very offset behind its predecessor: a gap ends the run.
-        while let Some(batch) = self.batches.peek(&(at, base)) {
-            let fits = run.bytes + batch.bytes.len() <= max_bytes || (at_least_one && run.batches.is_empty());
-            if batch.next > below || !fits {
-                break;
-            }
-            run.bytes += batch.bytes.len();
-            run.next = batch.next;
-            run.batches.push(batch.bytes.clone());
-            self.batches.promote(&(at, base));
-            base = run.next;
         }
+        self.stats.hits += 1;
         Some(run)
     }
 
-    /// Drops the batches that lie wholly below `log_start`.
+    /// Drops the chunks that lie wholly below `log_start`.
     pub fn drop_below(&mut self, at: TopicPartition, log_start: Offset) {
         self.remove_where(at, |_, next| next <= log_start);
     }
 
-    /// Drops the batches that reach beyond `log_end`.
+    /// Drops the chunks that reach beyond `log_end`.
     pub fn truncate(&mut self, at: TopicPartition, log_end: Offset) {
         self.remove_where(at, |_, next| next > log_end);
     }
@@ -151,15 +186,15 @@ impl Cache {
         self.stats
     }
 
-    /// Base offset of the batch that holds `offset` and ends at or below `below`.
-    fn holder(&self, at: TopicPartition, offset: Offset, below: Offset) -> Option<Offset> {
+    /// Base offset of the chunk that holds `offset`.
+    fn holder(&self, at: TopicPartition, offset: Offset) -> Option<Offset> {
         let (base, next) = self.index.get(&at)?.range(..=offset).next_back()?;
-        (*next > offset && *next <= below).then_some(*base)
+        (*next > offset).then_some(*base)
     }
 
     fn remove_overlapping(&mut self, at: TopicPartition, base: Offset, next: Offset) {
         let Some(held) = self.index.get(&at) else { return };
-        // Held batches do not overlap one another, so only the last that begins below `base` can reach into it.
+        // Held chunks do not overlap one another, so only the last that begins below `base` can reach into it.
         let before = held.range(..base).next_back().filter(|(_, end)| **end > base).map(|(start, _)| *start);
         let doomed: Vec<_> = before.into_iter().chain(held.range(base..next).map(|(start, _)| *start)).collect();
         doomed.into_iter().for_each(|start| self.remove((at, start)));
@@ -172,14 +207,14 @@ impl Cache {
     }
 
     fn remove(&mut self, key: Key) {
-        if let Some(batch) = self.batches.pop(&key) {
-            self.forget(key, &batch);
+        if let Some(chunk) = self.chunks.pop(&key) {
+            self.forget(key, &chunk);
         }
     }
 
-    /// Takes a batch that left the LRU out of index and sums.
-    fn forget(&mut self, (at, base): Key, batch: &Batch) {
-        self.stats.bytes -= batch.cost() as u64;
+    /// Takes a chunk that left the LRU out of index and sums.
+    fn forget(&mut self, (at, base): Key, chunk: &Chunk) {
+        self.stats.bytes -= chunk.cost() as u64;
         self.stats.entries -= 1;
         if let Some(held) = self.index.get_mut(&at) {
             held.remove(&base);

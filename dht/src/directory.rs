@@ -170,6 +170,7 @@ fn node_body(cluster: ClusterId, quorum: Quorum, node: &Node) -> Body {
         peer_id: node.peer_id.clone(),
         epoch: node.epoch,
         addresses: node.addresses.clone(),
+        lanes: node.lanes.clone(),
         kafka: node.kafka.clone(),
         rack: node.rack.clone(),
         role: node.role,

@@ -214,7 +214,7 @@ impl<L: Lookup, F: Fallback, H: Hosted> Resolver<L, F, H> {
             return;
         };
         let addresses = hint.addresses.iter().filter_map(|text| text.parse().ok()).collect();
-        let learned = Learned { epoch: hint.epoch, at: NodeAt { id: node, peer, addresses } };
+        let learned = Learned { epoch: hint.epoch, at: NodeAt { id: node, peer, addresses, lanes: Vec::new() } };
         self.cache().learn(at, learned);
     }
 

@@ -67,6 +67,7 @@ pub(crate) fn node(id: u64) -> Node {
         boot: BootId([1; 16]),
         incarnation: [1; 16],
         addresses: vec![format!("/ip4/10.0.0.{}/tcp/7300", id % 250)],
+        lanes: Vec::new(),
         kafka: BTreeMap::new(),
         ops: None,
         rack: None,

@@ -71,7 +71,7 @@ fn type_of(api: &Api, field: &Field) -> Result<(), Mistake> {
         kind if field.array && !matches!(kind, Kind::I8 | Kind::I32 | Kind::Text) => {
             wrong("no array of this type is known")
         }
-        kind if field.array || matches!(kind, Kind::Text | Kind::Bytes) => Ok(()),
+        kind if field.array || matches!(kind, Kind::Text | Kind::Bytes | Kind::Chunks) => Ok(()),
         _ if field.null.is_some() => wrong("this type cannot be null"),
         _ => Ok(()),
     }

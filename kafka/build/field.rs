@@ -36,6 +36,7 @@ impl Place<'_> {
             (Kind::Text, true) => ("strings", format!("{compact}, {name}")),
             (Kind::Text, false) => ("string", format!("{compact}, {name}")),
             (Kind::Bytes, false) => ("bytes", format!("{compact}, {name}")),
+            (Kind::Chunks, false) => ("chunks", format!("{compact}, {name}")),
             (kind, _) => (number(kind), name),
         };
         let Some(null) = self.field.null else { return format!("from.{call}({arguments})?") };
@@ -60,6 +61,7 @@ impl Place<'_> {
             (Kind::Text, true) => ("strings", compact.to_owned(), true),
             (Kind::Text, false) => ("string", compact.to_owned(), true),
             (Kind::Bytes, false) => ("bytes", compact.to_owned(), true),
+            (Kind::Chunks, false) => ("chunks", compact.to_owned(), true),
             (Kind::Uuid, _) => ("uuid", String::new(), false),
             (kind, _) => (number(kind), String::new(), false),
         };
@@ -83,7 +85,7 @@ impl Place<'_> {
         let value = format!("self.{}", self.field.name);
         match (&self.field.kind, self.field.array) {
             _ if self.field.null.is_some() => format!("{value}.is_some()"),
-            (Kind::Text | Kind::Bytes, _) | (_, true) => format!("!{value}.is_empty()"),
+            (Kind::Text | Kind::Bytes | Kind::Chunks, _) | (_, true) => format!("!{value}.is_empty()"),
             (Kind::Bool, _) if self.field.default.is_some() => format!("!{value}"),
             (Kind::Bool, _) => value,
             _ => format!("{value} != {}", default(self.field)),
@@ -108,6 +110,7 @@ impl Place<'_> {
             (Kind::Text, true) => "chance.many(Chance::string)".to_owned(),
             (Kind::Text, false) => "chance.string()".to_owned(),
             (Kind::Bytes, _) => "chance.bytes()".to_owned(),
+            (Kind::Chunks, _) => "chance.bytes().into()".to_owned(),
             (kind, true) => format!("chance.many(Chance::{})", number(kind)),
             (kind, false) => format!("chance.{}()", number(kind)),
         };
@@ -151,7 +154,7 @@ fn number(kind: &Kind) -> &'static str {
         Kind::I64 => "i64",
         Kind::F64 => "f64",
         Kind::Uuid => "uuid",
-        Kind::Text | Kind::Bytes | Kind::Struct(_) => unreachable!("has no fixed size"),
+        Kind::Text | Kind::Bytes | Kind::Chunks | Kind::Struct(_) => unreachable!("has no fixed size"),
     }
 }
 
@@ -160,6 +163,7 @@ pub(crate) fn rust_type(field: &Field) -> String {
         Kind::Uuid => "Uuid",
         Kind::Text => "Str",
         Kind::Bytes => "Bytes",
+        Kind::Chunks => "Chunks",
         Kind::Struct(name) => name,
         kind => number(kind),
     };
@@ -177,6 +181,7 @@ pub(crate) fn default(field: &Field) -> String {
         (Kind::Uuid, _) => "Uuid::ZERO".to_owned(),
         (Kind::Text, _) => "Str::default()".to_owned(),
         (Kind::Bytes, _) => "Bytes::new()".to_owned(),
+        (Kind::Chunks, _) => "Chunks::new()".to_owned(),
         (Kind::Struct(name), _) => format!("{name}::default()"),
         _ => "0".to_owned(),
     }

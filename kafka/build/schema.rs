@@ -55,6 +55,8 @@ pub(crate) enum Kind {
     Uuid,
     Text,
     Bytes,
+    /// Bytes that need not lie in one place.
+    Chunks,
     Struct(String),
 }
 
@@ -106,7 +108,7 @@ impl Api {
                     2
                 }
             }
-            Kind::Bytes => {
+            Kind::Bytes | Kind::Chunks => {
                 if flexible {
                     1
                 } else {
@@ -133,7 +135,8 @@ impl Kind {
             "f64" => Self::F64,
             "uuid" => Self::Uuid,
             "string" => Self::Text,
-            "bytes" | "records" => Self::Bytes,
+            "bytes" => Self::Bytes,
+            "chunks" => Self::Chunks,
             name if name.starts_with(|c: char| c.is_ascii_uppercase()) => Self::Struct(name.to_owned()),
             _ => return None,
         })

@@ -198,7 +198,7 @@ impl Fake {
             }
         }
         let records = records.freeze();
-        Ok(Fetched { high_watermark: end, last_stable_offset: end, log_start: Offset(0), records })
+        Ok(Fetched { high_watermark: end, last_stable_offset: end, log_start: Offset(0), records: records.into() })
     }
 
     fn find(&self, at: TopicPartition, spec: OffsetSpec, leader_epoch: LeaderEpoch) -> FoundOffset {

@@ -65,6 +65,7 @@ pub fn encode_all<M: Message>(key: ApiKey, version: i16, message: &M, into: &mut
 /// What the generated modules use.
 mod prelude {
     pub(super) use bytes::Bytes;
+    pub(super) use rafka_model::Chunks;
 
     pub(super) use super::{Call, Message};
     pub(super) use crate::ApiKey;

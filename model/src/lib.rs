@@ -7,6 +7,7 @@
 
 pub mod batch;
 pub mod cbor;
+mod chunks;
 pub mod compression;
 pub mod config;
 mod ids;
@@ -16,6 +17,7 @@ mod partitioner;
 mod time;
 
 pub use batch::{BatchBuilder, BatchError, BatchHeader, Header, Record, RecordBatch};
+pub use chunks::Chunks;
 pub use compression::Compression;
 pub use config::{CleanupPolicy, Durability, StorageEngine, TopicConfig};
 pub use ids::{

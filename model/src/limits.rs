@@ -56,6 +56,8 @@ pub const EPOCH_CACHE_BYTES_MAX: usize = 16 * MIB;
 pub const APPEND_INLINE_BYTES_MAX: usize = MIB;
 /// Reads of a node's logs that miss the cache and run at once.
 pub const COLD_READS_MAX: usize = 32;
+/// What is appended to a partition goes into the cache until this much was appended since anybody read there.
+pub const CACHE_UNREAD_BYTES_MAX: u64 = MIB as u64;
 /// Appended batches of one partition that wait for the high watermark one by one; beyond, they are counted together.
 pub const UNCOMMITTED_BATCHES_MAX: usize = 4096;
 /// Threads that open or close a node's partitions.
@@ -220,6 +222,37 @@ pub const GROUP_STRING_BYTES_MAX: usize = i16::MAX as usize;
 pub const GROUP_REQUEST_ITEMS_MAX: usize = 20_000;
 /// … and in one answer.
 pub const GROUP_REPLY_ITEMS_MAX: usize = 1_000_000;
+
+// Lanes ------------------------------------------------------------------------------------------
+
+/// Requests that an end of a lane lets the other have under way …
+pub const LANE_REQUESTS_MAX: u32 = 1024;
+/// … and their bytes; one request of any size is always allowed.
+pub const LANE_CREDIT_BYTES: u64 = 16 * MIB as u64;
+/// What a request weighs on top of its bytes, as credit counts.
+pub const LANE_REQUEST_BYTES: u64 = 256;
+/// Callers that may wait on one lane.
+pub const LANE_CALLS_MAX: usize = 2048;
+/// Bytes of answers that wait for a lane's reader; beyond, no further request of it is begun.
+pub const LANE_REPLIES_BYTES_MAX: usize = 16 * MIB;
+/// The same, beyond which answers with a body to requests that were begun before become "busy".
+pub const LANE_REPLIES_HELD_MAX: usize = 64 * MIB;
+/// Read at once from a lane while no large body is on its way, and written at once.
+pub const LANE_READ_BYTES: usize = 64 * KIB;
+/// A lane on which nothing is asked is closed after this time.
+pub const LANE_IDLE_MS: u64 = 60_000;
+/// An end of a lane that has nothing to say says so this often.
+pub const LANE_BEAT_MS: u64 = 5_000;
+/// A lane from which nothing comes for this long is dead.
+pub const LANE_SILENCE_MS_MAX: u64 = 20_000;
+/// Lanes that one connection may bring in.
+pub const LANE_STREAMS_MAX: usize = 4;
+/// Lanes to one peer and class that are kept, whoever opened them.
+pub const LANES_KEPT_MAX: usize = 4;
+/// First pause after a lane could not be opened; doubled up to …
+pub const LANE_RETRY_MS: u64 = 200;
+/// … this.
+pub const LANE_RETRY_MS_MAX: u64 = 5_000;
 
 // Kafka door -------------------------------------------------------------------------------------
 
@@ -461,6 +494,10 @@ const _: () = {
     assert!(FRAME_BODY_BYTES_MAX < NODE_REQUEST_BYTES_MAX);
     assert!(GROUP_REQUEST_BYTES_MAX <= FRAME_BODY_BYTES_MAX && GROUP_REPLY_BYTES_MAX <= FRAME_BODY_BYTES_MAX);
     assert!(FRAME_BODY_BYTES_MAX + FRAME_HEADER_BYTES_MAX < STRANGER_REQUEST_BYTES_MAX);
+    assert!(LANE_REPLIES_BYTES_MAX <= LANE_REPLIES_HELD_MAX);
+    assert!(LANE_REQUESTS_MAX as usize <= LANE_CALLS_MAX, "credit, not places, is what callers wait for");
+    assert!(LANE_BEAT_MS * 3 < LANE_SILENCE_MS_MAX, "a lane survives a late beat");
+    assert!(FRAME_STEP_MS_MAX < LANE_SILENCE_MS_MAX && LANE_READ_BYTES < FRAME_READ_STEP_BYTES);
     assert!(OPS_REQUEST_MS_MAX < OPS_IDLE_MS_MAX, "an answer comes before its connection is closed");
     assert!(ENTRY_BYTES_MAX <= METADATA_RECENT_BYTES_MAX && ENTRY_BYTES_MAX <= METADATA_CACHE_BYTES);
     assert!(RAFT_HEARTBEAT_MS * 3 < RAFT_ELECTION_MS_MIN, "an election needs more than a lost heartbeat or two");

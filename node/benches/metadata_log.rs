@@ -47,6 +47,7 @@ fn registration() -> Registration {
         boot: BootId([1; 16]),
         incarnation: [1; 16],
         addresses: vec![],
+        lanes: Vec::new(),
         kafka: Default::default(),
         ops: None,
         rack: None,

@@ -31,6 +31,8 @@ pub struct NodeArgs {
     listen: Vec<String>,
     #[arg(long, value_name = "ADDR", help = doc("--advertise"))]
     advertise: Vec<String>,
+    #[arg(long, value_name = "ADDR", help = doc("--lane-listen"))]
+    lane_listen: Vec<String>,
     #[arg(long, value_name = "[NAME=]HOST:PORT", help = doc("--kafka-listen"))]
     kafka_listen: Vec<String>,
     #[arg(long, value_name = "[NAME=]HOST:PORT", help = doc("--kafka-advertise"))]
@@ -87,6 +89,7 @@ impl NodeArgs {
             ("--data-dir", one(&self.data_dir)),
             ("--listen", many(&self.listen)),
             ("--advertise", many(&self.advertise)),
+            ("--lane-listen", many(&self.lane_listen)),
             ("--kafka-listen", many(&self.kafka_listen)),
             ("--kafka-advertise", many(&self.kafka_advertise)),
             ("--bootstrap", many(&self.bootstrap)),
@@ -176,7 +179,7 @@ mod tests {
         let bootstrap = node.flags().into_iter().find(|flag| flag.key == "mesh.bootstrap").expect("given");
         assert_eq!(bootstrap.value, Value::Many(vec!["a:1".to_owned(), "b:2".to_owned()]));
         assert_eq!(node.set, ["node.rack=r"]);
-        assert!(RafkaNode::try_parse_from(["rafka-node", "--lane-listen", "127.0.0.1:7400"]).is_err());
+        assert!(RafkaNode::try_parse_from(["rafka-node", "--grpc-listen", "127.0.0.1:50051"]).is_err());
     }
 
     #[test]

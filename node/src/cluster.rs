@@ -20,11 +20,13 @@ use rafka_broker::{ErrorCode, Failure, LeaderHint};
 use rafka_model::limits::{CERTIFICATE_MS, CONTROL_DEADLINE_MS, FULL_MESH_NODES_MAX};
 use rafka_model::{BrokerEpoch, ClusterId, Monotonic, NodeId};
 use rafka_protocols::certificate::{Certificate, Role};
+use rafka_protocols::rpc::CallError;
 use rafka_protocols::{Frame, Protocol, admin};
 use tokio::sync::watch;
 
 use crate::controller;
 use crate::image::ImageStore;
+use crate::lanes::Lanes;
 use crate::mesh::{Member, Mesh, Multiaddr, PeerId};
 
 /// What the controller last said of this node.
@@ -47,6 +49,8 @@ pub struct Reachable {
     pub peer: PeerId,
     /// Where it listens.
     pub addresses: Vec<Multiaddr>,
+    /// Where it takes lanes, as far as that is known.
+    pub lanes: Vec<Multiaddr>,
 }
 
 /// Shared by every task of the node. Cheap to use: reads take no lock for long.
@@ -57,8 +61,10 @@ pub struct Cluster {
     pub public_key: [u8; 32],
     /// What this node knows of the metadata.
     pub images: Arc<ImageStore>,
-    /// The swarm.
+    /// The control swarm.
     pub mesh: Mesh,
+    /// The lane swarm.
+    pub lanes: Lanes,
     /// The controller's door, on a voter.
     pub controller: Option<controller::Handle>,
     /// Silence after which the controller counts as unreachable.
@@ -136,12 +142,39 @@ impl Cluster {
         admin::decode_reply(&reply).map_err(|e| Failure::new(ErrorCode::Unknown, e.to_string()))?
     }
 
+    /// One exchange with `to`, at most `deadline` long: over a lane if one stands, else by request-response while a
+    /// lane is being opened.
+    ///
+    /// Requests of one caller that are under way together may be served in any order.
+    ///
+    /// # Errors
+    /// As [`Mesh::call`]. What may have been carried out is not asked twice.
+    pub async fn exchange(
+        &self,
+        to: &Reachable,
+        protocol: Protocol,
+        frame: Frame,
+        deadline: Duration,
+    ) -> Result<Frame, CallError> {
+        let began = Instant::now();
+        if let Some(ended) = self.lanes.call_if_open(to.peer, &to.lanes, protocol, &frame, deadline).await {
+            return ended;
+        }
+        let left = deadline.saturating_sub(began.elapsed());
+        self.mesh.call(to.peer, to.addresses.clone(), protocol, frame, left).await
+    }
+
+    /// A node of the cluster, by the image.
+    #[must_use]
+    pub fn reachable(image: &Image, node: NodeId) -> Option<Reachable> {
+        image.nodes.get(&node).and_then(reachable)
+    }
+
     /// One exchange with the controller.
     ///
     /// # Errors
     /// As [`Self::change`].
     pub async fn ask_controller(&self, protocol: Protocol, frame: Frame, deadline: Duration) -> Result<Frame, Failure> {
-        use rafka_protocols::rpc::CallError;
         let Some(node) = self.controller_node(&self.images.current()) else {
             return Err(Failure::new(ErrorCode::ControllerUnavailable, "no controller is known yet"));
         };
@@ -205,8 +238,9 @@ impl rafka_dht::Hosted for Cluster {
 
 /// A registered node whose peer id parses; addresses that do not are left out.
 fn reachable(node: &Node) -> Option<Reachable> {
-    let addresses = node.addresses.iter().filter_map(|address| address.parse().ok()).collect();
-    Some(Reachable { id: node.id, peer: node.peer_id.parse().ok()?, addresses })
+    let parsed = |texts: &[String]| texts.iter().filter_map(|text| text.parse().ok()).collect();
+    let (addresses, lanes) = (parsed(&node.addresses), parsed(&node.lanes));
+    Some(Reachable { id: node.id, peer: node.peer_id.parse().ok()?, addresses, lanes })
 }
 
 /// True if the request changes metadata; the others are reads that any node answers.

@@ -13,6 +13,7 @@ pub mod datadir;
 pub mod groups;
 pub mod image;
 pub mod kafka;
+pub mod lanes;
 pub mod logging;
 mod memory;
 pub mod mesh;

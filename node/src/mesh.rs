@@ -1,8 +1,8 @@
 //! The node's control swarm: one task owns it, everybody else holds a [`Mesh`].
 //!
 //! The swarm never does bulk work and never waits: frames pass it as pointers (the codec reads and writes them in
-//! connection tasks, see `rafka_protocols::rpc`), commands and events go through bounded queues. The lane swarm of a
-//! later release stands beside this one with the same identity.
+//! connection tasks, see `rafka_protocols::rpc`), commands and events go through bounded queues. The lane swarm
+//! (`crate::lanes`) stands beside this one with the same identity and the same table of who may speak.
 
 mod admission;
 mod behaviour;
@@ -13,15 +13,18 @@ mod membership;
 mod recorder;
 mod task;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use libp2p::identity::Keypair;
 pub use libp2p::{Multiaddr, PeerId};
 use libp2p::{Swarm, multiaddr};
+use parking_lot::Mutex;
 use rafka_dht::{Clock, Found, Key, SignedRecord, Stored, Verifier, Version};
 use rafka_model::ClusterId;
 use rafka_model::limits::{NODE_REQUESTS_MAX, SWARM_COMMANDS_MAX};
 use rafka_protocols::gossip::{self, Channel, Hint};
+use rafka_protocols::lane;
 use rafka_protocols::rpc::{self, CallError, Limiter, Responder};
 use rafka_protocols::transport::{Connections, memory_transport, swarm_config, transport};
 use rafka_protocols::{Frame, Protocol};
@@ -170,9 +173,23 @@ pub struct Started {
     /// Peers whose first connection was just made.
     pub connected: mpsc::Receiver<PeerId>,
     /// Request counters of the protocols.
-    pub counters: std::sync::Arc<rpc::Counters>,
+    pub counters: Arc<rpc::Counters>,
+    /// What the lane swarm shares with this one.
+    pub shared: Shared,
     /// The swarm task; ends when every [`Mesh`] is dropped.
     pub task: tokio::task::JoinHandle<()>,
+}
+
+/// What the two swarms of a node have in common.
+pub struct Shared {
+    /// Identity.
+    pub key: Keypair,
+    /// Who may speak.
+    pub gate: Arc<dyn lane::Gate>,
+    /// What becomes of requests, and what they may hold.
+    pub serve: lane::Serve,
+    /// Where requests are counted.
+    pub counters: Arc<rpc::Counters>,
 }
 
 /// Why the swarm did not start.
@@ -197,8 +214,10 @@ pub enum StartError {
 /// [`StartError`]; nothing runs then.
 pub async fn start(config: Config, recorder: SwarmRecorder) -> Result<Started, StartError> {
     let local = config.key.public().to_peer_id();
-    let rpc = rpc::Behaviour::cluster(&config.cluster, true);
-    let counters = rpc.counters();
+    let exchanges = rpc::Config::default();
+    let (counters, budget) = (exchanges.counters.clone(), exchanges.budget.clone());
+    let rpc = rpc::Behaviour::new(Some(&config.cluster), exchanges);
+    let places = rpc.places();
     let kad = rafka_dht::behaviour(local, config.verifier.clone(), rafka_dht::Mode::Server, config.clock);
     let behaviour =
         behaviour::Behaviour::new(&config.key, kad, gossip::config(&config.cluster), rpc).map_err(StartError::Build)?;
@@ -216,11 +235,19 @@ pub async fn start(config: Config, recorder: SwarmRecorder) -> Result<Started, S
     let (inbound_queue, inbound) = mpsc::channel(NODE_REQUESTS_MAX);
     let (gossip_queue, gossip) = mpsc::channel(SWARM_COMMANDS_MAX);
     let (connected_queue, connected) = mpsc::channel(SWARM_COMMANDS_MAX);
+    let admission: admission::Shared = Arc::new(Mutex::new(admission::Admission::new(config.door)));
+    let sink = lane_sink(admission.clone(), inbound_queue.clone());
+    let shared = Shared {
+        key: config.key,
+        gate: Arc::new(admission::LaneGate(admission.clone())),
+        serve: lane::Serve { sink, places, budget },
+        counters: counters.clone(),
+    };
     let task = task::Task {
         swarm,
         cluster: config.cluster,
         queries: rafka_dht::Queries::new(local, config.verifier),
-        admission: admission::Admission::new(config.door),
+        admission,
         membership: membership::Membership::new(local),
         commands: command_queue,
         members: members_seen,
@@ -235,15 +262,29 @@ pub async fn start(config: Config, recorder: SwarmRecorder) -> Result<Started, S
     let task = tokio::spawn(task.run());
     let mesh =
         Mesh { local, commands, members, listening: listening_seen, held: held_seen, limiter: Limiter::default() };
-    Ok(Started { mesh, inbound, gossip, connected, counters, task })
+    Ok(Started { mesh, inbound, gossip, connected, counters, shared, task })
+}
+
+/// Requests that come through lanes go where the others go.
+fn lane_sink(admission: admission::Shared, queue: mpsc::Sender<Request>) -> Box<dyn Fn(rpc::Inbound) + Send + Sync> {
+    Box::new(move |inbound| {
+        let standing = admission.lock().standing(&inbound.peer, Instant::now());
+        task::hand_over(&queue, standing, inbound);
+    })
 }
 
 /// What connections are made of: TCP, or memory where all addresses are of this process (simulations).
-fn connections(key: &Keypair, listen: &[Multiaddr]) -> Result<Connections, StartError> {
+pub(crate) fn connections(key: &Keypair, listen: &[Multiaddr]) -> Result<Connections, StartError> {
     let in_memory = |address: &Multiaddr| matches!(address.iter().next(), Some(multiaddr::Protocol::Memory(_)));
     let is_simulated = !listen.is_empty() && listen.iter().all(in_memory);
     let made = if is_simulated { memory_transport(key) } else { transport(key) };
     made.map_err(|error| StartError::Build(error.to_string()))
+}
+
+/// The TCP port in an address.
+#[must_use]
+pub fn tcp_port(address: &Multiaddr) -> Option<u16> {
+    address.iter().find_map(|part| if let multiaddr::Protocol::Tcp(port) = part { Some(port) } else { None })
 }
 
 /// Listens on every address and waits for the addresses to be bound, so that an error is found at the start.

@@ -8,6 +8,7 @@
 mod exchanges;
 mod groups;
 mod kafka;
+mod lanes;
 mod process;
 mod sample;
 mod table;
@@ -111,6 +112,11 @@ impl Metrics {
     /// Shows the counters of the protocols' frames. Call it once for each set of counters.
     pub fn exchanges(&self, counters: Arc<rpc::Counters>) {
         self.registry.lock().register_collector(Box::new(exchanges::Exchanges(counters)));
+    }
+
+    /// Exports what the lanes count.
+    pub fn lanes(&self, counters: Arc<rafka_protocols::lane::Counters>) {
+        self.registry.lock().register_collector(Box::new(lanes::Lanes(counters)));
     }
 
     /// Shows the counters of the Kafka door. Call it once.

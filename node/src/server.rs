@@ -41,6 +41,8 @@ pub struct Server {
     ops: Option<SocketAddr>,
     /// Listeners of the Kafka door.
     kafka: Vec<String>,
+    /// Where the lane swarm listens.
+    lanes: Vec<Multiaddr>,
     tasks: Tasks,
     stop: Stop,
     /// Why the cluster refuses this node, once it does.
@@ -76,6 +78,8 @@ pub struct Ready {
     pub cluster_id: String,
     /// Mesh addresses with `/p2p`, as bound.
     pub mesh: Vec<String>,
+    /// Addresses of the lanes with `/p2p`, as bound.
+    pub lanes: Vec<String>,
     /// Kafka listeners, as bound; those with a name of their own as `NAME=HOST:PORT`.
     pub kafka: Vec<String>,
     /// Ops HTTP, as bound.
@@ -182,6 +186,7 @@ impl Server {
             peer_id: peer.to_string(),
             cluster_id: self.cluster_id().to_string(),
             mesh: self.cluster.mesh.listening().into_iter().map(with_peer).collect(),
+            lanes: self.lanes.iter().cloned().map(with_peer).collect(),
             kafka: self.kafka.clone(),
             ops: self.ops.map(|address| address.to_string()),
             pid: std::process::id(),

@@ -98,6 +98,11 @@ impl Frame {
         }
     }
 
+    /// The body, piece by piece; none is empty.
+    pub(crate) fn pieces(&self) -> &[Bytes] {
+        &self.body
+    }
+
     /// Checks the frame against what its reader will accept.
     ///
     /// # Errors
@@ -117,14 +122,14 @@ impl PartialEq for Frame {
 impl Eq for Frame {}
 
 impl Caps {
-    fn check_header(self, bytes: usize) -> Result<(), FrameError> {
+    pub(crate) fn check_header(self, bytes: usize) -> Result<(), FrameError> {
         if bytes > self.header {
             return Err(FrameError::HeaderTooLarge { bytes, limit: self.header });
         }
         Ok(())
     }
 
-    fn check_body(self, bytes: usize) -> Result<(), FrameError> {
+    pub(crate) fn check_body(self, bytes: usize) -> Result<(), FrameError> {
         if bytes > self.body {
             return Err(FrameError::BodyTooLarge { bytes, limit: self.body });
         }

@@ -13,6 +13,7 @@ pub mod frame;
 pub mod gossip;
 pub mod group;
 pub mod hello;
+pub mod lane;
 pub mod produce;
 mod proto;
 pub mod protocol;

@@ -67,6 +67,8 @@ pub struct Joiner {
     pub incarnation: [u8; 16],
     /// Mesh addresses, multiaddrs as text, without `/p2p`.
     pub addresses: Vec<String>,
+    /// Addresses of its lanes, multiaddrs as text, without `/p2p`; none if it has no lanes.
+    pub lanes: Vec<String>,
     /// Kafka endpoints by listener name: `host:port`.
     pub kafka: BTreeMap<String, String>,
     /// Address of its ops HTTP.
@@ -119,9 +121,23 @@ impl Joiner {
     /// What the controller is told, with the peer id that the channel has proven.
     #[must_use]
     pub fn registration(self, peer: &PeerId) -> Registration {
-        let Self { directory, boot, incarnation, addresses, kafka, ops, rack, weight_milli, role, version } = self;
+        let Self { directory, boot, incarnation, addresses, lanes, kafka, ops, rack, weight_milli, role, version } =
+            self;
         let peer_id = peer.to_string();
-        Registration { peer_id, directory, boot, incarnation, addresses, kafka, ops, rack, weight_milli, role, version }
+        Registration {
+            peer_id,
+            directory,
+            boot,
+            incarnation,
+            addresses,
+            lanes,
+            kafka,
+            ops,
+            rack,
+            weight_milli,
+            role,
+            version,
+        }
     }
 }
 
@@ -220,6 +236,7 @@ fn joiner_to_wire(proof: Option<&[u8; 32]>, node: &Joiner) -> proto::Join {
         boot: fixed_bytes(&node.boot.0),
         incarnation: fixed_bytes(&node.incarnation),
         addresses: node.addresses.clone(),
+        lanes: node.lanes.clone(),
         kafka: node.kafka.iter().map(listener).collect(),
         ops: node.ops.clone(),
         rack: node.rack.clone(),
@@ -240,6 +257,7 @@ fn joiner_from_wire(join: proto::Join) -> Result<Request, DecodeError> {
         boot: BootId(fixed("boot id", &join.boot)?),
         incarnation: fixed("incarnation", &join.incarnation)?,
         addresses: addresses(join.addresses)?,
+        lanes: addresses(join.lanes)?,
         kafka,
         ops: optional_text("ops address", join.ops, ADDRESS_BYTES_MAX)?,
         rack: optional_text("rack", join.rack, LABEL_BYTES_MAX)?,

@@ -15,9 +15,11 @@ mod counters;
 mod limiter;
 mod responder;
 
+pub(crate) use behaviour::dial_words;
 pub use behaviour::{Behaviour, Config, Event};
 pub use budget::{Budget, Reservation};
 pub use call::CallError;
 pub use counters::{Counters, Direction, Outcome};
 pub use limiter::{Limiter, Permit};
+pub(crate) use responder::Claim;
 pub use responder::{Inbound, Responder};

@@ -1,6 +1,7 @@
 //! The one definition of how connections are made, for nodes, clients and simulations alike.
 
 mod any_port;
+mod muxer;
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -10,10 +11,12 @@ use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, MemoryTransport};
 use libp2p::core::upgrade::Version;
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, Transport, dns, noise, swarm, tcp, yamux};
+use libp2p::{PeerId, Transport, dns, noise, swarm, tcp};
 use rafka_model::limits::{CONNECT_MS_MAX, PEER_STREAMS_MAX};
 
 use any_port::AnyPort;
+pub(crate) use muxer::FRAME_BYTES as MUXER_FRAME_BYTES;
+use muxer::Yamux;
 
 /// What a swarm is built on.
 pub type Connections = Boxed<(PeerId, StreamMuxerBox)>;
@@ -67,7 +70,7 @@ where
     Ok(transport
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
-        .multiplex(yamux::Config::default())
+        .multiplex(Yamux)
         .timeout(Duration::from_millis(CONNECT_MS_MAX))
         .boxed())
 }

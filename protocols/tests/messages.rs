@@ -198,9 +198,14 @@ fn topic() -> impl Strategy<Value = TopicDescription> {
 
 fn node() -> impl Strategy<Value = Node> {
     let ids = any::<(u64, u64, [u8; 16], [u8; 16], [u8; 16])>();
-    let texts = (word(), vec(word(), 0..4), configs(), option::of(word()), option::of(word()), word());
+    let lists = (vec(word(), 0..4), vec(word(), 0..4));
+    let texts = (word(), lists, configs(), option::of(word()), option::of(word()), word());
     (ids, texts, any::<(u32, bool, bool)>()).prop_map(
-        |((id, epoch, directory, boot, incarnation), (peer_id, addresses, kafka, ops, rack, version), flags)| Node {
+        |(
+            (id, epoch, directory, boot, incarnation),
+            (peer_id, (addresses, lanes), kafka, ops, rack, version),
+            flags,
+        )| Node {
             id: NodeId(id),
             peer_id,
             directory: DirectoryId(directory),
@@ -208,6 +213,7 @@ fn node() -> impl Strategy<Value = Node> {
             boot: BootId(boot),
             incarnation,
             addresses,
+            lanes,
             kafka,
             ops,
             rack,
@@ -259,6 +265,7 @@ fn joiner() -> impl Strategy<Value = Joiner> {
         boot: node.boot,
         incarnation: node.incarnation,
         addresses: node.addresses,
+        lanes: node.lanes,
         kafka: node.kafka,
         ops: node.ops,
         rack: node.rack,

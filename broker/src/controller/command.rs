@@ -54,6 +54,8 @@ pub struct Registration {
     pub incarnation: [u8; 16],
     /// Mesh addresses, multiaddrs as text, without `/p2p`.
     pub addresses: Vec<String>,
+    /// Addresses of its lanes, multiaddrs as text, without `/p2p`; none if it has no lanes.
+    pub lanes: Vec<String>,
     /// Kafka endpoints by listener name: `host:port`.
     pub kafka: BTreeMap<String, String>,
     /// Address of its ops HTTP.
@@ -120,9 +122,11 @@ impl Registration {
             "no peer id".to_owned()
         } else if labels.into_iter().flatten().any(|label| label.len() > LABEL_BYTES_MAX) {
             format!("a peer id, rack or version of more than {LABEL_BYTES_MAX} bytes")
-        } else if self.addresses.len() > NODE_ADDRESSES_MAX || self.kafka.len() > NODE_ADDRESSES_MAX {
-            format!("more than {NODE_ADDRESSES_MAX} mesh addresses or Kafka listeners")
-        } else if self.addresses.iter().chain(&self.ops).any(long)
+        } else if self.addresses.len().max(self.lanes.len()) > NODE_ADDRESSES_MAX
+            || self.kafka.len() > NODE_ADDRESSES_MAX
+        {
+            format!("more than {NODE_ADDRESSES_MAX} mesh or lane addresses or Kafka listeners")
+        } else if self.addresses.iter().chain(&self.lanes).chain(&self.ops).any(long)
             || self.kafka.iter().any(|(name, address)| name.len() > LABEL_BYTES_MAX || long(address))
         {
             format!("an address of more than {ADDRESS_BYTES_MAX} bytes")
@@ -134,8 +138,20 @@ impl Registration {
 
     /// The node of this registration, out of service.
     pub(super) fn node(&self, id: NodeId, epoch: BrokerEpoch) -> Node {
-        let Self { peer_id, directory, boot, incarnation, addresses, kafka, ops, rack, weight_milli, role, version } =
-            self.clone();
+        let Self {
+            peer_id,
+            directory,
+            boot,
+            incarnation,
+            addresses,
+            lanes,
+            kafka,
+            ops,
+            rack,
+            weight_milli,
+            role,
+            version,
+        } = self.clone();
         let fenced = true;
         Node {
             id,
@@ -145,6 +161,7 @@ impl Registration {
             boot,
             incarnation,
             addresses,
+            lanes,
             kafka,
             ops,
             rack,

@@ -113,6 +113,7 @@ impl Simulation {
             boot: BootId([0; 16]),
             incarnation: [incarnation; 16],
             addresses: vec![format!("/ip4/127.0.0.1/tcp/{}", self.random.below(3))],
+            lanes: Vec::new(),
             kafka: BTreeMap::new(),
             ops: None,
             rack: (who % 2 == 0).then(|| "even".to_owned()),

@@ -17,6 +17,7 @@ fn registration(who: u8) -> Registration {
         boot: BootId([1; 16]),
         incarnation: [who; 16],
         addresses: vec!["/ip4/127.0.0.1/tcp/7300".to_owned()],
+        lanes: Vec::new(),
         kafka: BTreeMap::new(),
         ops: None,
         rack: None,

@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use rafka_model::{BatchBuilder, Compression, LeaderEpoch, Timestamp};
 
 fn at(partition: u32) -> TopicPartition {
     TopicPartition { topic: TopicId([partition as u8 / 2; 16]), partition: PartitionId(partition % 2) }
@@ -18,7 +19,7 @@ fn filled(bases: &[(i64, i64)]) -> Cache {
 }
 
 fn bases(run: Option<Run>) -> Option<Vec<u8>> {
-    run.map(|run| run.batches.iter().map(|batch| batch[0]).collect())
+    run.map(|run| run.pieces.iter().map(|batch| batch[0]).collect())
 }
 
 #[test]
@@ -27,7 +28,7 @@ fn a_read_inside_a_batch_returns_it_whole_and_goes_on_to_the_first_gap() {
     let run = cache.read(at(0), Offset(5), Offset(100), 1 << 20, true).expect("held");
     assert_eq!((run.next, run.bytes), (Offset(8), 20));
     assert_eq!(bases(Some(run.clone())), Some(vec![3, 7]));
-    assert_eq!(run.into_bytes(), [[3; 10], [7; 10]].concat());
+    assert_eq!(run.pieces.concat(), [[3; 10], [7; 10]].concat());
     assert_eq!(cache.read(at(0), Offset(8), Offset(100), 1 << 20, true), None, "in the gap");
     assert_eq!(cache.read(at(1), Offset(5), Offset(100), 1 << 20, true), None, "another partition");
     assert_eq!((cache.stats().hits, cache.stats().misses), (1, 2));
@@ -40,7 +41,7 @@ fn the_bound_and_the_bytes_end_a_run_before_the_batch_that_breaks_them() {
     assert_eq!(bases(cache.read(at(0), Offset(0), Offset(8), 29, true)), Some(vec![0, 3]));
     assert_eq!(bases(cache.read(at(0), Offset(0), Offset(8), 9, true)), Some(vec![0]), "at least one");
     let none = cache.read(at(0), Offset(1), Offset(8), 9, false).expect("a hit that does not fit is no miss");
-    assert_eq!((none.batches.len(), none.next), (0, Offset(1)));
+    assert_eq!((none.pieces.len(), none.next), (0, Offset(1)));
     assert_eq!(cache.read(at(0), Offset(0), Offset(2), 100, true), None, "the first batch reaches beyond the bound");
 }
 
@@ -81,6 +82,37 @@ fn shards_add_up() {
     assert_eq!((sum.entries, sum.insertions, sum.hits, sum.bytes), (4, 4, 2, 2 * shard.stats().bytes));
 }
 
+/// Three batches of 1, 2 and 3 records from offset 10 on, end to end; and where each ends.
+fn read_of_the_log() -> (Bytes, [usize; 3]) {
+    let (mut bytes, mut ends, mut base) = (Vec::new(), [0; 3], 10);
+    for (i, end) in ends.iter_mut().enumerate() {
+        let mut builder = BatchBuilder::new(Compression::None);
+        (0..=i).for_each(|_| builder.push(Timestamp(0), None, Some(b"value"), &[]));
+        bytes.extend_from_slice(builder.build().stamp(Offset(base), LeaderEpoch(0)).bytes());
+        base += i as i64 + 1;
+        *end = bytes.len();
+    }
+    (bytes.into(), ends)
+}
+
+#[test]
+fn batches_that_came_together_are_read_one_by_one() {
+    let (bytes, [first, second, all]) = read_of_the_log();
+    let mut cache = Cache::new(1 << 20);
+    cache.insert(at(0), Offset(10), Offset(16), bytes.clone());
+    cache.insert(at(0), Offset(16), Offset(17), batch(16, 10));
+    let mut read = |from, below, max, one| cache.read(at(0), Offset(from), Offset(below), max, one);
+    let found = |run: Option<Run>| run.map(|run| (run.pieces.concat(), run.next.0));
+    assert_eq!(found(read(10, 17, 1000, true)), Some(([&bytes[..], &[16; 10]].concat(), 17)), "on to the next chunk");
+    assert_eq!(found(read(12, 16, 1000, true)), Some((bytes[first..].to_vec(), 16)), "from the batch that holds 12");
+    assert_eq!(found(read(10, 15, 1000, true)), Some((bytes[..second].to_vec(), 13)), "the third reaches beyond 15");
+    assert_eq!(found(read(13, 15, 1000, true)), None);
+    assert_eq!(found(read(10, 16, second, false)), Some((bytes[..second].to_vec(), 13)), "what fits");
+    assert_eq!(found(read(11, 17, second, false)), Some((bytes[first..second].to_vec(), 13)));
+    assert_eq!(found(read(13, 17, all - second - 1, false)), Some((Vec::new(), 13)), "nothing fits");
+    assert_eq!(found(read(13, 17, 0, true)), Some((bytes[second..].to_vec(), 16)), "at least one");
+}
+
 /// What the cache promises, said in the plainest way: a list in order of use.
 #[derive(Default)]
 struct Naive {
@@ -107,10 +139,10 @@ impl Naive {
     fn read(&mut self, at: TopicPartition, from: i64, below: i64, max: usize, one: bool) -> Option<Run> {
         let held = |entry: &(TopicPartition, i64, i64, Bytes)| entry.0 == at && entry.2 <= below;
         let first = self.entries.iter().find(|entry| held(entry) && entry.1 <= from && from < entry.2)?.1;
-        let mut run = Run { batches: Vec::new(), bytes: 0, next: Offset(from) };
+        let mut run = Run { pieces: Vec::new(), bytes: 0, next: Offset(from) };
         let mut base = first;
         while let Some(i) = self.entries.iter().position(|entry| entry.0 == at && entry.1 == base) {
-            let fits = run.bytes + self.entries[i].3.len() <= max || (one && run.batches.is_empty());
+            let fits = run.bytes + self.entries[i].3.len() <= max || (one && run.pieces.is_empty());
             if self.entries[i].2 > below || !fits {
                 break;
             }
@@ -119,7 +151,7 @@ impl Naive {
             run.bytes += entry.3.len();
             run.next = Offset(entry.2);
             base = entry.2;
-            run.batches.push(entry.3);
+            run.pieces.push(entry.3);
         }
         Some(run)
     }

@@ -75,7 +75,7 @@ async fn read(inner: &Inner, flight: Flight, lines: Vec<Line<Offset>>) {
                 let result: Result<Fetched, _> = take(&mut fetched, inner, &line.route);
                 let result = result.map(|fetched| Answer {
                     high_watermark: fetched.high_watermark,
-                    batches: batches(fetched.records),
+                    batches: batches(fetched.records.into_bytes()),
                 });
                 (line, result)
             };

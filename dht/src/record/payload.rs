@@ -77,6 +77,9 @@ pub struct NodeRecord {
     pub epoch: BrokerEpoch,
     /// Multiaddrs as text, without `/p2p`.
     pub addresses: Vec<String>,
+    /// Addresses of its lanes, multiaddrs as text, without `/p2p`; none if it has no lanes.
+    #[serde(default)]
+    pub lanes: Vec<String>,
     /// Kafka endpoints by listener name: `host:port`.
     #[serde(default)]
     pub kafka: BTreeMap<String, String>,

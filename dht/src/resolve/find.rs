@@ -49,7 +49,7 @@ impl<L: Lookup, F: Fallback, H: Hosted> Resolver<L, F, H> {
                 return Err(ResolveError::NoLeader { topic: name, partition, epoch, version });
             }
         };
-        let NodeAt { id: leader, peer, addresses } = at;
+        let NodeAt { id: leader, peer, addresses, lanes } = at;
         let Effort { source, origin, hops, asked } = effort;
         Ok(Route {
             topic,
@@ -59,6 +59,7 @@ impl<L: Lookup, F: Fallback, H: Hosted> Resolver<L, F, H> {
             leader,
             peer,
             addresses,
+            lanes,
             leader_epoch,
             version,
             source,
@@ -99,14 +100,14 @@ impl<L: Lookup, F: Fallback, H: Hosted> Resolver<L, F, H> {
     pub(super) async fn find_node(&self, id: NodeId, effort: &mut Effort) -> Result<NodeAt, ResolveError> {
         if let Some(image) = self.hosted.image()
             && let Some(node) = image.nodes.get(&id)
-            && let Some(at) = located(id, &node.peer_id, &node.addresses)
+            && let Some(at) = located(id, &node.peer_id, &node.addresses, &node.lanes)
         {
             return Ok(at);
         }
         let key = Key::Node(id);
         let record = self.fetch_into(&key, Version::ANY, effort).await?;
         let node = record.node().ok_or_else(|| ResolveError::unusable(&key))?;
-        located(id, &node.peer_id, &node.addresses).ok_or_else(|| ResolveError::unusable(&key))
+        located(id, &node.peer_id, &node.addresses, &node.lanes).ok_or_else(|| ResolveError::unusable(&key))
     }
 
     /// The image, unless it is older than asked for.
@@ -215,7 +216,7 @@ fn count_of(topic: &Topic) -> u32 {
     u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX)
 }
 
-fn located(id: NodeId, peer_id: &str, addresses: &[String]) -> Option<NodeAt> {
-    let addresses = addresses.iter().filter_map(|text| text.parse().ok()).collect();
-    Some(NodeAt { id, peer: peer_id.parse().ok()?, addresses })
+fn located(id: NodeId, peer_id: &str, addresses: &[String], lanes: &[String]) -> Option<NodeAt> {
+    let parsed = |texts: &[String]| texts.iter().filter_map(|text| text.parse().ok()).collect();
+    Some(NodeAt { id, peer: peer_id.parse().ok()?, addresses: parsed(addresses), lanes: parsed(lanes) })
 }

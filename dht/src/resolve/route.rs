@@ -55,6 +55,8 @@ pub struct NodeAt {
     pub peer: PeerId,
     /// Its mesh addresses, without `/p2p`.
     pub addresses: Vec<Multiaddr>,
+    /// Addresses of its lanes, as far as they are known.
+    pub lanes: Vec<Multiaddr>,
 }
 
 /// Where to send requests for a partition.
@@ -74,6 +76,8 @@ pub struct Route {
     pub peer: PeerId,
     /// The leader's addresses, without `/p2p`.
     pub addresses: Vec<Multiaddr>,
+    /// Addresses of the leader's lanes, as far as they are known.
+    pub lanes: Vec<Multiaddr>,
     /// Generation of the leadership: goes into every request.
     pub leader_epoch: LeaderEpoch,
     /// Version of the record that named the leader.

@@ -4,7 +4,7 @@ use rafka_broker::metadata::Topic;
 use rafka_broker::request::{EpochEnd, EpochEnds, Fetch, FetchPartition, Fetched, PartitionReply};
 use rafka_broker::{ErrorCode, Failure};
 use rafka_model::limits::KAFKA_FETCH_BYTES_PRESSED;
-use rafka_model::{LeaderEpoch, Offset, PartitionId, TopicPartition};
+use rafka_model::{Chunks, LeaderEpoch, Offset, PartitionId, TopicPartition};
 
 use crate::desk::FrontDesk;
 use crate::door::{Client, Door, topic_by_name, topic_id};
@@ -151,7 +151,7 @@ fn nothing(partition: i32, error_code: i16) -> PartitionData {
         partition_index: partition,
         error_code,
         high_watermark: -1,
-        records: Some(bytes::Bytes::new()),
+        records: Some(Chunks::new()),
         ..PartitionData::default()
     }
 }
@@ -225,7 +225,7 @@ mod tests {
         let response = ask(12, wanted(vec![of(0, 2), of(1, 0), of(2, 0), of(9, 0), of(0, 5)])).await;
         let codes: Vec<_> = response.responses[0].partitions.iter().map(|found| found.error_code).collect();
         assert_eq!((codes, began.elapsed().as_secs()), (vec![0, 0, 6, 3, 1], 0));
-        assert_eq!(response.responses[0].partitions[0].records.as_deref(), Some(&[] as &[u8]), "empty, never null");
+        assert_eq!(response.responses[0].partitions[0].records, Some(Chunks::new()), "empty, never null");
         let mut request = wanted(vec![of(0, 0)]);
         request.topics[0].topic_id = crate::wire::Uuid([9; 16]);
         assert_eq!(ask(13, request.clone()).await.responses[0].partitions[0].error_code, 100);

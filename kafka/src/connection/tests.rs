@@ -114,7 +114,7 @@ async fn what_is_produced_is_fetched_in_every_version() {
         request.topics[0].topic_id = orders;
         let response = wire.ask(version, &request).await;
         let partition = &response.responses[0].partitions[0];
-        let records = partition.records.clone().expect("records");
+        let records = partition.records.clone().expect("records").into_bytes();
         let first = rafka_model::RecordBatch::parse_first(&records).expect("a batch");
         assert_eq!(first.header().base_offset.0, 2, "version {version}: the batch that holds offset 3, whole");
         assert_eq!((partition.error_code, partition.high_watermark), (0, 22));

@@ -1,6 +1,7 @@
 //! Reading within bounds.
 
 use bytes::Bytes;
+use rafka_model::Chunks;
 use rafka_model::limits::{KAFKA_DECODED_BYTES_MAX, KAFKA_DECODED_BYTES_MIN, KAFKA_DECODED_FACTOR};
 
 use super::{DecodeError, Malformed, Str, Uuid};
@@ -166,6 +167,10 @@ impl Reader {
 
     pub(crate) fn bytes(&mut self, compact: bool, field: &'static str) -> Result<Bytes, DecodeError> {
         self.bytes_opt(compact, field)?.ok_or_else(|| null(field))
+    }
+
+    pub(crate) fn chunks_opt(&mut self, compact: bool, field: &'static str) -> Result<Option<Chunks>, DecodeError> {
+        Ok(self.bytes_opt(compact, field)?.map(Chunks::from))
     }
 
     /// Reserves an array of `T`, each of which takes at least `bytes_min` of the frame.

@@ -1,6 +1,7 @@
 //! Writing without copying records.
 
 use bytes::{BufMut, Bytes, BytesMut};
+use rafka_model::Chunks;
 
 use super::{EncodeError, Str, Unfit, Uuid};
 use crate::messages::Message;
@@ -172,15 +173,27 @@ impl Writer {
         field: &'static str,
     ) -> Result<(), EncodeError> {
         self.length(compact, true, value.map(Bytes::len), field)?;
-        match value {
-            Some(value) if value.len() >= SPLICE_BYTES_MIN => {
-                self.shared.push((self.copied.len(), value.clone()));
-                self.shared_bytes += value.len();
-            }
-            Some(value) => self.copied.put_slice(value),
-            None => {}
-        }
+        value.into_iter().for_each(|value| self.chunk(value));
         Ok(())
+    }
+
+    pub(crate) fn chunks_opt(
+        &mut self,
+        compact: bool,
+        value: Option<&Chunks>,
+        field: &'static str,
+    ) -> Result<(), EncodeError> {
+        self.length(compact, true, value.map(Chunks::len), field)?;
+        value.into_iter().flat_map(Chunks::as_slice).for_each(|chunk| self.chunk(chunk));
+        Ok(())
+    }
+
+    fn chunk(&mut self, bytes: &Bytes) {
+        if bytes.len() < SPLICE_BYTES_MIN {
+            return self.copied.put_slice(bytes);
+        }
+        self.shared.push((self.copied.len(), bytes.clone()));
+        self.shared_bytes += bytes.len();
     }
 
     fn all<T>(

@@ -218,11 +218,23 @@ impl Registrar {
 
 fn named(hint: &rafka_broker::LeaderHint) -> Option<Reachable> {
     let addresses = hint.addresses.iter().filter_map(|address| address.parse().ok()).collect();
-    Some(Reachable { id: hint.node?, peer: hint.peer_id.as_ref()?.parse().ok()?, addresses })
+    Some(Reachable { id: hint.node?, peer: hint.peer_id.as_ref()?.parse().ok()?, addresses, lanes: Vec::new() })
 }
 
 fn joiner(registration: &Registration) -> Joiner {
-    let Registration { directory, boot, incarnation, addresses, kafka, ops, rack, weight_milli, role, version, .. } =
-        registration.clone();
-    Joiner { directory, boot, incarnation, addresses, kafka, ops, rack, weight_milli, role, version }
+    let Registration {
+        directory,
+        boot,
+        incarnation,
+        addresses,
+        lanes,
+        kafka,
+        ops,
+        rack,
+        weight_milli,
+        role,
+        version,
+        ..
+    } = registration.clone();
+    Joiner { directory, boot, incarnation, addresses, lanes, kafka, ops, rack, weight_milli, role, version }
 }

@@ -96,6 +96,10 @@ section! {
         listen: Vec<ListenAddress>, Kind::List("addresses, each /ip4/…/tcp/PORT, /ip6/…/tcp/PORT or HOST:PORT"), is("127.0.0.1:7300"), "--listen";
         /// Addresses that other nodes are told to dial, when they differ from those listened on (a name in Kubernetes, a forwarded port).
         advertise: Vec<AdvertisedAddress>, Kind::List("addresses, each /ip4/…/tcp/PORT, /dns4/NAME/tcp/PORT or HOST:PORT"), Preset::None, "--advertise";
+        /// Addresses of the lanes, by which nodes and busy clients carry records. Without any: those of `mesh.listen`, 100 ports higher.
+        lanes_listen: Vec<ListenAddress>, Kind::List("addresses, each /ip4/…/tcp/PORT, /ip6/…/tcp/PORT or HOST:PORT"), Preset::None, "--lane-listen";
+        /// Addresses of the lanes that others are told to dial. Without any: the hosts that they are told for the mesh, with the port of the lanes.
+        lanes_advertise: Vec<AdvertisedAddress>, Kind::List("addresses, each /ip4/…/tcp/PORT, /dns4/NAME/tcp/PORT or HOST:PORT"), Preset::None, "";
         /// Where a first peer may be found; they need not be up yet. Without any, an empty node founds a cluster of its own.
         /// Names are resolved again at each attempt, and every address of a name is tried.
         bootstrap: Vec<BootstrapAddress>,

@@ -38,7 +38,8 @@ pub fn check_doors(config: &Config) -> Result<(), ConfigError> {
     if config.security.insecure {
         return Ok(());
     }
-    if let Some(open) = config.mesh.listen.iter().find(|address| !address.is_loopback())
+    if let Some(open) =
+        config.mesh.listen.iter().chain(&config.mesh.lanes_listen).find(|address| !address.is_loopback())
         && config.cluster.join_token.is_none()
     {
         problems.push(

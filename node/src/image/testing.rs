@@ -14,6 +14,7 @@ pub(crate) fn registration(n: u8) -> Registration {
         boot: BootId([1; 16]),
         incarnation: [n; 16],
         addresses: vec![format!("/ip4/127.0.0.1/tcp/{}", 7300 + u16::from(n))],
+        lanes: Vec::new(),
         kafka: BTreeMap::new(),
         ops: None,
         rack: None,

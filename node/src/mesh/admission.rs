@@ -2,12 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use libp2p::core::ConnectedPoint;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
+use parking_lot::Mutex;
 use rafka_model::limits::ADMISSION_MS_MAX;
+use rafka_protocols::lane::Gate;
 
 /// Who is let in without proof.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,6 +42,26 @@ pub(super) struct Admission {
     certified: HashMap<PeerId, Instant>,
     clients: HashSet<PeerId>,
     strangers: HashMap<PeerId, Instant>,
+    /// Peers with a connection to the control swarm.
+    connected: HashSet<PeerId>,
+    /// Peers with a connection to the lane swarm.
+    in_lanes: HashSet<PeerId>,
+}
+
+/// The one table of both swarms.
+pub(super) type Shared = Arc<Mutex<Admission>>;
+
+/// The lane swarm's door: whoever is let in there has no other word to say first, so strangers are not.
+pub(super) struct LaneGate(pub(super) Shared);
+
+impl Gate for LaneGate {
+    fn admits(&self, peer: &PeerId, remote: &Multiaddr) -> bool {
+        self.0.lock().lanes_connected(*peer, remote, Instant::now())
+    }
+
+    fn left(&self, peer: &PeerId) {
+        self.0.lock().lanes_disconnected(peer);
+    }
 }
 
 impl Admission {
@@ -51,6 +74,8 @@ impl Admission {
             certified: HashMap::new(),
             clients: HashSet::new(),
             strangers: HashMap::new(),
+            connected: HashSet::new(),
+            in_lanes: HashSet::new(),
         }
     }
 
@@ -74,24 +99,51 @@ impl Admission {
 
     /// A connection stands. Peers from an open door become clients at once.
     pub(super) fn connected(&mut self, peer: PeerId, endpoint: &ConnectedPoint, now: Instant) {
+        self.connected.insert(peer);
         if self.standing(&peer, now) != Standing::Stranger {
             return;
         }
-        let open = match self.door {
-            OpenDoor::Closed => false,
-            OpenDoor::Loopback => is_loopback(endpoint.get_remote_address()),
-            OpenDoor::Everyone => true,
-        };
-        if open {
+        if self.is_open_to(endpoint.get_remote_address()) {
             self.clients.insert(peer);
         } else {
             self.strangers.entry(peer).or_insert(now + Duration::from_millis(ADMISSION_MS_MAX));
         }
     }
 
-    /// The last connection of a peer is gone.
+    /// A peer wants to connect to the lane swarm; true if it may.
+    pub(super) fn lanes_connected(&mut self, peer: PeerId, remote: &Multiaddr, now: Instant) -> bool {
+        if self.standing(&peer, now) == Standing::Stranger {
+            if !self.is_open_to(remote) {
+                return false;
+            }
+            self.clients.insert(peer);
+        }
+        self.in_lanes.insert(peer);
+        true
+    }
+
+    /// The last connection of a peer to the lane swarm is gone.
+    pub(super) fn lanes_disconnected(&mut self, peer: &PeerId) {
+        self.in_lanes.remove(peer);
+        if !self.connected.contains(peer) {
+            self.clients.remove(peer);
+        }
+    }
+
+    fn is_open_to(&self, remote: &Multiaddr) -> bool {
+        match self.door {
+            OpenDoor::Closed => false,
+            OpenDoor::Loopback => is_loopback(remote),
+            OpenDoor::Everyone => true,
+        }
+    }
+
+    /// The last connection of a peer is gone. A client that is busy on its lanes stays one.
     pub(super) fn disconnected(&mut self, peer: &PeerId) {
-        self.clients.remove(peer);
+        self.connected.remove(peer);
+        if !self.in_lanes.contains(peer) {
+            self.clients.remove(peer);
+        }
         self.strangers.remove(peer);
     }
 
@@ -170,6 +222,21 @@ mod tests {
         assert_eq!(admission.standing(&registered, late), Standing::Member);
         admission.disconnected(&client);
         assert_eq!(admission.standing(&client, late), Standing::Stranger, "a client proves itself on each connection");
+    }
+
+    #[test]
+    fn lanes_are_for_whom_the_mesh_knows_and_keep_a_client_known() {
+        let (now, client, far) = (Instant::now(), PeerId::random(), "/ip4/10.0.0.1/tcp/1".parse().expect("legal"));
+        let mut admission = Admission::new(OpenDoor::Loopback);
+        admission.connected(client, &from("/ip4/10.0.0.1/tcp/1"), now);
+        assert!(!admission.lanes_connected(client, &far, now), "a stranger has no lanes");
+        admission.admit_client(client);
+        assert!(admission.lanes_connected(client, &far, now));
+        admission.disconnected(&client);
+        assert_eq!(admission.standing(&client, now), Standing::Client);
+        admission.lanes_disconnected(&client);
+        assert_eq!(admission.standing(&client, now), Standing::Stranger);
+        assert!(admission.lanes_connected(client, &"/ip4/127.0.0.1/tcp/1".parse().expect("legal"), now));
     }
 
     #[test]

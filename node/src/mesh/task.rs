@@ -15,7 +15,7 @@ use rafka_protocols::rpc::{self, Inbound};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, info, warn};
 
-use super::admission::{Admission, Standing};
+use super::admission::{self, Standing};
 use super::behaviour::{Behaviour, BehaviourEvent};
 use super::membership::{Member, Membership};
 use super::recorder::SwarmRecorder;
@@ -29,7 +29,7 @@ pub(super) struct Task {
     pub(super) swarm: Swarm<Behaviour>,
     pub(super) cluster: ClusterId,
     pub(super) queries: rafka_dht::Queries,
-    pub(super) admission: Admission,
+    pub(super) admission: admission::Shared,
     pub(super) membership: Membership,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) members: watch::Receiver<Vec<Member>>,
@@ -63,7 +63,8 @@ impl Task {
     fn on_tick(&mut self) {
         let now = Instant::now();
         self.held.send_replace(self.swarm.behaviour_mut().kad.store_mut().stats());
-        for peer in self.admission.overdue(now) {
+        let overdue = self.admission.lock().overdue(now);
+        for peer in overdue {
             debug!(%peer, "disconnecting a peer that did not register in time");
             let _ = self.swarm.disconnect_peer_id(peer);
         }
@@ -87,7 +88,7 @@ impl Task {
 
     fn on_members(&mut self) {
         let members = self.members.borrow_and_update().clone();
-        self.admission.set_members(members.iter().map(|member| member.peer));
+        self.admission.lock().set_members(members.iter().map(|member| member.peer));
         members.iter().for_each(|member| self.swarm.behaviour_mut().admit(&member.peer));
         let local = *self.swarm.local_peer_id();
         let others = members.iter().filter(|member| member.peer != local);
@@ -120,11 +121,11 @@ impl Task {
                 }
             }
             Command::Certify { peer, until } => {
-                self.admission.certify(peer, until);
+                self.admission.lock().certify(peer, until);
                 behaviour.admit(&peer);
             }
             Command::AdmitClient { peer } => {
-                self.admission.admit_client(peer);
+                self.admission.lock().admit_client(peer);
                 behaviour.admit(&peer);
             }
             Command::Snapshot { reply } => {
@@ -143,7 +144,7 @@ impl Task {
             .peers
             .iter()
             .map(|(peer, info)| PeerInfo {
-                member: self.admission.standing(peer, now) == Standing::Member,
+                member: self.admission.lock().standing(peer, now) == Standing::Member,
                 in_routing_table: routing.contains(peer),
                 in_gossip_mesh: gossip.contains(peer),
                 ..info.clone()
@@ -168,8 +169,8 @@ impl Task {
             SwarmEvent::ListenerError { error, .. } => warn!(%error, "a listener failed"),
             SwarmEvent::ConnectionEstablished { peer_id, endpoint, num_established, .. } => {
                 let now = Instant::now();
-                self.admission.connected(peer_id, &endpoint, now);
-                if self.admission.standing(&peer_id, now) == Standing::Stranger {
+                self.admission.lock().connected(peer_id, &endpoint, now);
+                if self.admission.lock().standing(&peer_id, now) == Standing::Stranger {
                     self.swarm.behaviour_mut().hold(peer_id);
                 }
                 self.membership.connected(&peer_id);
@@ -184,7 +185,7 @@ impl Task {
             SwarmEvent::ConnectionClosed { peer_id, num_established, .. } => {
                 if num_established == 0 {
                     self.peers.remove(&peer_id);
-                    self.admission.disconnected(&peer_id);
+                    self.admission.lock().disconnected(&peer_id);
                 } else if let Some(info) = self.peers.get_mut(&peer_id) {
                     info.connections = num_established;
                 }
@@ -231,25 +232,13 @@ impl Task {
     }
 
     fn on_inbound(&mut self, inbound: Inbound) {
-        let Inbound { peer, protocol, frame, respond } = inbound;
-        let standing = self.admission.standing(&peer, Instant::now());
-        if standing == Standing::Stranger && !matches!(protocol, Protocol::Hello | Protocol::Register) {
-            let failure =
-                Failure::new(ErrorCode::ClusterAuthorizationFailed, "register first: this cluster wants a join token");
-            respond.respond(Err(failure));
-            return;
-        }
-        let request = Request { peer, standing, protocol, frame, respond };
-        if let Err(full) = self.inbound.try_send(request) {
-            let request = full.into_inner();
-            let failure = Failure::new(ErrorCode::Busy, "too many requests wait on this node");
-            request.respond.respond(Err(failure));
-        }
+        let standing = self.admission.lock().standing(&inbound.peer, Instant::now());
+        hand_over(&self.inbound, standing, inbound);
     }
 
     fn on_gossip(&mut self, from: &PeerId, id: &gossipsub::MessageId, message: gossipsub::Message) {
         let now = Instant::now();
-        let member = message.source.filter(|source| self.admission.standing(source, now) == Standing::Member);
+        let member = message.source.filter(|source| self.admission.lock().standing(source, now) == Standing::Member);
         let decoded = member.and_then(|source| {
             let channel = Channel::ALL.into_iter().find(|c| c.topic(&self.cluster).hash() == message.topic)?;
             let hint = gossip::decode(channel, &message.data).ok()?;
@@ -266,5 +255,22 @@ impl Task {
             None => gossipsub::MessageAcceptance::Reject,
         };
         self.swarm.behaviour_mut().gossip.report_message_validation_result(id, from, verdict);
+    }
+}
+
+/// Gives a request to those who serve it, if its sender may ask, and answers it if not.
+pub(super) fn hand_over(queue: &mpsc::Sender<Request>, standing: Standing, inbound: Inbound) {
+    let Inbound { peer, protocol, frame, respond } = inbound;
+    if standing == Standing::Stranger && !matches!(protocol, Protocol::Hello | Protocol::Register) {
+        let failure =
+            Failure::new(ErrorCode::ClusterAuthorizationFailed, "register first: this cluster wants a join token");
+        respond.respond(Err(failure));
+        return;
+    }
+    let request = Request { peer, standing, protocol, frame, respond };
+    if let Err(full) = queue.try_send(request) {
+        let request = full.into_inner();
+        let failure = Failure::new(ErrorCode::Busy, "too many requests wait on this node");
+        request.respond.respond(Err(failure));
     }
 }

@@ -37,22 +37,21 @@ impl BatchCache {
         self.bytes_max
     }
 
-    /// Takes one committed batch whose bytes stand alone.
+    /// Takes committed batches whose bytes stand alone.
     pub(super) fn insert(&self, at: TopicPartition, base: Offset, next: Offset, batch: Bytes) {
         self.shard(at).lock().insert(at, base, next, batch);
     }
 
-    /// Takes whole committed batches, end to end, as a read of the log gave them. Each is copied: a slice would keep
-    /// the whole read alive after its neighbours were put out.
-    pub(super) fn fill(&self, at: TopicPartition, mut records: &[u8]) {
+    /// Takes whole committed batches, end to end up to `next`, as a read of the log of at most `room` bytes gave them.
+    /// Shared as they are, unless much of what was read was not used: a slice keeps all of it alive.
+    pub(super) fn fill(&self, at: TopicPartition, records: &Bytes, next: Offset, room: usize) {
         if !self.is_on() {
             return;
         }
-        while let Ok(header) = BatchHeader::parse(records) {
-            let Some((batch, rest)) = records.split_at_checked(header.total_bytes()) else { return };
-            self.insert(at, header.base_offset, header.next_offset(), Bytes::copy_from_slice(batch));
-            records = rest;
-        }
+        let Ok(first) = BatchHeader::parse(records) else { return };
+        let is_used = records.len() >= room / 4 * 3;
+        let records = if is_used { records.clone() } else { Bytes::copy_from_slice(records) };
+        self.insert(at, first.base_offset, next, records);
     }
 
     /// As [`Cache::read`].

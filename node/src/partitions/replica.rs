@@ -10,7 +10,7 @@ mod producers;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -49,6 +49,8 @@ pub(super) struct Replica {
     offsets_known: AtomicBool,
     writer: Mutex<Writer>,
     parked: Mutex<Parked>,
+    /// Bytes appended since somebody read here.
+    unread_bytes: AtomicU64,
     /// Is in the queue of those that are flushed at once.
     pub(super) flush_asked: AtomicBool,
     /// Is in the queue of those that are flushed later.
@@ -162,6 +164,7 @@ impl Replica {
                 out: Vec::new(),
             }),
             parked: Mutex::default(),
+            unread_bytes: AtomicU64::new(0),
             flush_asked: AtomicBool::new(false),
             flush_due: AtomicBool::new(false),
         };
@@ -315,6 +318,11 @@ impl Replica {
 
     pub(super) fn reader(&self) -> &LogReader {
         &self.reader
+    }
+
+    /// Somebody reads here: what is appended is worth keeping.
+    pub(super) fn note_reader(&self) {
+        self.unread_bytes.store(0, Ordering::Relaxed);
     }
 
     /// Where the largest epoch up to `epoch` ends; `None` if that is one that has not begun. `current` is the one in

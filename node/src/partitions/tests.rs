@@ -327,6 +327,7 @@ fn node(id: NodeId) -> Node {
         epoch: BrokerEpoch(1),
         boot: BootId([0; 16]),
         addresses: vec![format!("/ip4/10.0.0.{id}/tcp/7300")],
+        lanes: Vec::new(),
         kafka: BTreeMap::new(),
         ops: None,
         rack: None,
@@ -352,9 +353,9 @@ pub(super) fn batch(values: &[&str]) -> RecordBatch {
     builder.build()
 }
 
-pub(super) fn values(records: &Bytes) -> Vec<String> {
+pub(super) fn values(records: &Chunks) -> Vec<String> {
     let mut values = Vec::new();
-    for batch in RecordBatch::split(records.clone()) {
+    for batch in RecordBatch::split(records.clone().into_bytes()) {
         for record in batch.expect("whole batches").records().expect("decompresses") {
             let value = record.expect("decodes").value.expect("has one");
             values.push(String::from_utf8(value.to_vec()).expect("text"));

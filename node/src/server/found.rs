@@ -66,6 +66,7 @@ fn first_peers(hello: &Hello, told_by: PeerId) -> Vec<Reachable> {
         id: rafka_model::NodeId(0),
         peer,
         addresses: member.multiaddrs(),
+        lanes: Vec::new(),
     };
     members.into_iter().map(reachable).collect()
 }

@@ -27,6 +27,7 @@ use crate::datadir::{DataDir, LastEnd};
 use crate::groups::{self, Groups};
 use crate::image::{ImageFile, ImageStore};
 use crate::kafka;
+use crate::lanes;
 use crate::logging::LevelHandle;
 use crate::memory;
 use crate::mesh::identity::Identity;
@@ -74,13 +75,18 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
         door: door(&config, &place.images.current()),
         clock: clock.clone(),
     };
-    let Started { mesh, inbound, gossip, connected, counters, task: swarm_task } =
+    let Started { mesh, inbound, gossip, connected, counters, shared, task: swarm_task } =
         mesh::start(swarm, SwarmRecorder::new(&metrics)).await?;
     metrics.exchanges(counters);
     tasks.spawn("swarm", &stop.ops, async move { drop(AbortOnDropHandle::new(swarm_task).await) });
 
+    let lanes = lanes::start(&config.mesh, place.cluster, mesh.local(), shared).await?;
+    let (listening_lanes, lanes_task) = (lanes.listening, lanes.task);
+    metrics.lanes(lanes.lanes.counters());
+    tasks.spawn("lanes", &stop.ops, async move { drop(AbortOnDropHandle::new(lanes_task).await) });
+
     let told = kafka.iter().map(|bound| bound.registered(&config.kafka)).collect();
-    let registration = Registration { kafka: told, ..registration(&config, &data, &mesh) };
+    let registration = Registration { kafka: told, ..registration(&config, &data, &mesh, &listening_lanes) };
     let (raft, controller) = match &place.key {
         None => (None, None),
         Some(key) => {
@@ -100,6 +106,7 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
         public_key: place.public_key,
         images: place.images.clone(),
         mesh,
+        lanes: lanes.lanes,
         controller,
         session: Duration::from_millis(config.cluster.session_ms),
         clock,
@@ -174,6 +181,7 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
         health,
         ops,
         kafka: listening,
+        lanes: listening_lanes,
         tasks,
         stop,
         refused,
@@ -250,13 +258,15 @@ fn door(config: &Config, image: &Image) -> OpenDoor {
     }
 }
 
-fn registration(config: &Config, data: &DataDir, mesh: &mesh::Mesh) -> Registration {
+fn registration(config: &Config, data: &DataDir, mesh: &mesh::Mesh, lanes: &[Multiaddr]) -> Registration {
+    let addresses = advertised(config, mesh.listening());
     Registration {
         peer_id: mesh.local().to_string(),
         directory: data.directory_id(),
         boot: data.boot_id(),
         incarnation: data.incarnation(),
-        addresses: advertised(config, mesh.listening()),
+        lanes: lanes::advertised(&config.mesh, &addresses, lanes),
+        addresses,
         kafka: std::collections::BTreeMap::new(),
         ops: None,
         rack: config.node.rack.as_ref().map(|rack| rack.as_str().to_owned()),

@@ -125,7 +125,20 @@ fn not_controller(cluster: &Cluster) -> Failure {
 }
 
 fn registration(peer: &PeerId, node: Joiner) -> Registration {
-    let Joiner { directory, boot, incarnation, addresses, kafka, ops, rack, weight_milli, role, version } = node;
+    let Joiner { directory, boot, incarnation, addresses, lanes, kafka, ops, rack, weight_milli, role, version } = node;
     let peer_id = peer.to_string();
-    Registration { peer_id, directory, boot, incarnation, addresses, kafka, ops, rack, weight_milli, role, version }
+    Registration {
+        peer_id,
+        directory,
+        boot,
+        incarnation,
+        addresses,
+        lanes,
+        kafka,
+        ops,
+        rack,
+        weight_milli,
+        role,
+        version,
+    }
 }

@@ -10,6 +10,7 @@ mod groups;
 mod hostile;
 mod join;
 mod kafka;
+mod lanes;
 mod peer;
 mod start;
 mod support;

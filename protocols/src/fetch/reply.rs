@@ -10,8 +10,8 @@ use super::each;
 use crate::Frame;
 use crate::proto::{self, fetch_reply::Kind};
 use crate::wire::{
-    self, Answer, DecodeError, Pieces, failure_from_wire, failure_to_wire, header_only, no_body, piece_bytes,
-    result_from_wire, topic_id_to_wire, topic_partition,
+    self, Answer, DecodeError, Pieces, failure_from_wire, failure_to_wire, header_only, no_body, result_from_wire,
+    topic_id_to_wire, topic_partition,
 };
 
 /// The answer to the [`Request`](super::Request) of the same kind, per partition.
@@ -74,8 +74,9 @@ fn encode_fetched(parts: &[PartitionReply<Fetched>]) -> Frame {
     let partitions = parts.iter().map(fetched_to_wire).collect();
     let kind = Some(Kind::Fetched(proto::FetchedPartitions { partitions }));
     let header = proto::FetchReply { kind, failure: None };
-    let records = |part: &PartitionReply<Fetched>| part.result.as_ref().ok().map(|fetched| fetched.records.clone());
-    Frame::with_pieces(header.encode_to_vec().into(), parts.iter().filter_map(records).collect())
+    let fetched = parts.iter().filter_map(|part| part.result.as_ref().ok());
+    let chunks = fetched.flat_map(|fetched| fetched.records.as_slice()).cloned().collect();
+    Frame::with_pieces(header.encode_to_vec().into(), chunks)
 }
 
 fn fetched_to_wire(part: &PartitionReply<Fetched>) -> proto::FetchedPartition {
@@ -89,7 +90,7 @@ fn fetched_to_wire(part: &PartitionReply<Fetched>) -> proto::FetchedPartition {
             high_watermark: fetched.high_watermark.0,
             last_stable_offset: fetched.last_stable_offset.0,
             log_start: fetched.log_start.0,
-            records_bytes: piece_bytes(&fetched.records),
+            records_bytes: u32::try_from(fetched.records.len()).unwrap_or(u32::MAX),
             ..at
         },
         Err(failure) => proto::FetchedPartition { failure: Some(failure_to_wire(failure)), ..at },
@@ -103,7 +104,7 @@ fn fetched_from_wire(part: proto::FetchedPartition, records: Bytes) -> Result<Pa
             high_watermark: Offset(part.high_watermark),
             last_stable_offset: Offset(part.last_stable_offset),
             log_start: Offset(part.log_start),
-            records,
+            records: records.into(),
         })
     })?;
     Ok(PartitionReply { partition, result })

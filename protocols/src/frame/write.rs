@@ -5,9 +5,7 @@ use std::io;
 use futures::{AsyncWrite, AsyncWriteExt};
 
 use super::{Caps, Frame};
-
-/// What the stream muxer puts into one of its own frames (yamux's default): fuller writes make fewer of them.
-const MUXER_FRAME_BYTES: usize = 16 * 1024;
+use crate::transport::MUXER_FRAME_BYTES;
 
 /// Writes `frame`; the caller flushes and closes.
 ///

@@ -155,6 +155,12 @@ impl Behaviour {
         self.calls.insert((protocol, id), (peer, call));
     }
 
+    /// Room for requests being served, for whoever brings in more of them by another way.
+    #[must_use]
+    pub fn places(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.places)
+    }
+
     /// Calls that have not ended.
     #[must_use]
     pub fn calls_outstanding(&self) -> usize {
@@ -189,7 +195,7 @@ impl Behaviour {
     ) {
         let (frame, refusal, claim) = match (request.0, Arc::clone(&self.places).try_acquire_owned()) {
             (RequestKind::Inbound(frame, bytes, trust), Ok(place)) => {
-                (frame, None, Some(Claim { _place: place, _bytes: bytes, trust }))
+                (frame, None, Some(Claim { _place: place, _bytes: bytes, trust: Some(trust) }))
             }
             (RequestKind::Inbound(..), Err(_)) => {
                 let busy = Failure::new(ErrorCode::Busy, "the node serves as many requests as it may");
@@ -354,7 +360,7 @@ impl NetworkBehaviour for Behaviour {
 }
 
 /// One line that says what went wrong at each address.
-fn dial_words(error: &DialError) -> String {
+pub(crate) fn dial_words(error: &DialError) -> String {
     let words = match error {
         DialError::Transport(errors) => {
             let each = errors.iter().map(|(address, error)| format!("{address}: {}", root_cause(error)));

@@ -43,6 +43,13 @@ impl Budget {
         Some(Reservation { bytes: Some(bytes) })
     }
 
+    /// The same, but now or not at all.
+    #[must_use]
+    pub fn try_reserve(&self, bytes: usize) -> Option<Reservation> {
+        let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(u32::try_from(bytes).ok()?).ok()?;
+        Some(Reservation { bytes: Some(bytes) })
+    }
+
     /// Bytes in use.
     #[must_use]
     pub fn used(&self) -> usize {

@@ -65,7 +65,7 @@ impl CallError {
         }
     }
 
-    fn outcome(&self) -> Outcome {
+    pub(crate) fn outcome(&self) -> Outcome {
         match self {
             Self::Dial(_) => Outcome::Dial,
             Self::Timeout => Outcome::Timeout,

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::Reservation;
 use super::codec::Trust;
 use super::counters::{Counters, Direction, Outcome};
+use crate::lane::Answerer;
 use crate::wire::{encode_failure, is_failure};
 use crate::{Frame, Protocol};
 
@@ -33,10 +34,26 @@ pub struct Inbound {
 /// and no longer.
 #[derive(Debug)]
 pub struct Responder {
-    reply: Option<oneshot::Sender<Frame>>,
+    reply: Option<Way>,
     protocol: Protocol,
     counters: Arc<Counters>,
     claim: Option<Claim>,
+}
+
+/// How the answer gets to the connection that the request came on.
+#[derive(Debug)]
+enum Way {
+    Exchange(oneshot::Sender<Frame>),
+    Lane(Answerer),
+}
+
+impl Way {
+    fn send(self, frame: Frame) -> bool {
+        match self {
+            Self::Exchange(reply) => reply.send(frame).is_ok(),
+            Self::Lane(reply) => reply.send(frame),
+        }
+    }
 }
 
 /// What a request that is being served has of the node.
@@ -44,8 +61,8 @@ pub struct Responder {
 pub(crate) struct Claim {
     pub(crate) _place: OwnedSemaphorePermit,
     pub(crate) _bytes: Reservation,
-    /// Of the connection that it came on.
-    pub(crate) trust: Trust,
+    /// Of the connection that it came on; none if that carries trusted peers only.
+    pub(crate) trust: Option<Trust>,
 }
 
 impl Responder {
@@ -55,7 +72,12 @@ impl Responder {
         claim: Option<Claim>,
     ) -> (Self, oneshot::Receiver<Frame>) {
         let (reply, answer) = oneshot::channel();
-        (Self { reply: Some(reply), protocol, counters, claim }, answer)
+        (Self { reply: Some(Way::Exchange(reply)), protocol, counters, claim }, answer)
+    }
+
+    /// The right to answer a request that came through a lane.
+    pub(crate) fn of_lane(protocol: Protocol, counters: Arc<Counters>, claim: Option<Claim>, reply: Answerer) -> Self {
+        Self { reply: Some(Way::Lane(reply)), protocol, counters, claim }
     }
 
     /// Answers. A frame that the peer would refuse for its size becomes a failure that says so.
@@ -66,14 +88,20 @@ impl Responder {
     /// True if nobody waits for the answer any more.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.reply.as_ref().is_none_or(oneshot::Sender::is_closed)
+        match &self.reply {
+            Some(Way::Exchange(reply)) => reply.is_closed(),
+            Some(Way::Lane(reply)) => reply.is_closed(),
+            None => true,
+        }
     }
 
     /// Waits until nobody waits for the answer any more (the connection is gone, or the exchange took too long).
     /// Cancel safe.
     pub async fn closed(&mut self) {
-        if let Some(reply) = &mut self.reply {
-            poll_fn(|cx| reply.poll_closed(cx)).await;
+        match &mut self.reply {
+            Some(Way::Exchange(reply)) => poll_fn(|cx| reply.poll_closed(cx)).await,
+            Some(Way::Lane(reply)) => reply.closed().await,
+            None => {}
         }
     }
 
@@ -86,15 +114,15 @@ impl Responder {
         let (frame, outcome) = match answer {
             Ok(frame) if is_failure(&frame) => (frame, Outcome::Refused),
             Ok(frame) => {
-                if let Some(claim) = &self.claim {
-                    claim.trust.store(true, Ordering::Relaxed);
+                if let Some(trust) = self.claim.as_ref().and_then(|claim| claim.trust.as_ref()) {
+                    trust.store(true, Ordering::Relaxed);
                 }
                 (frame, Outcome::Answered)
             }
             Err(failure) if failure.code == ErrorCode::Busy => (encode_failure(&failure), Outcome::Busy),
             Err(failure) => (encode_failure(&failure), Outcome::Refused),
         };
-        let outcome = if reply.send(frame).is_ok() { outcome } else { Outcome::Closed };
+        let outcome = if reply.send(frame) { outcome } else { Outcome::Closed };
         self.counters.count(Direction::Inbound, self.protocol, outcome);
     }
 }

@@ -167,6 +167,7 @@ fn joiner(incarnation: [u8; 16], id: PeerId, mesh: &Mesh) -> Joiner {
         boot: BootId([1; 16]),
         incarnation,
         addresses: mesh.listening().iter().map(ToString::to_string).collect(),
+        lanes: Vec::new(),
         kafka: Default::default(),
         ops: None,
         rack: None,

@@ -197,6 +197,7 @@ mod tests {
             boot: BootId([0; 16]),
             incarnation: [0; 16],
             addresses: Vec::new(),
+            lanes: Vec::new(),
             kafka: BTreeMap::new(),
             ops: None,
             rack: None,

@@ -31,6 +31,7 @@ fn route(node: u64, partition: PartitionId) -> Arc<Route> {
         leader: NodeId(node),
         peer: peer(node),
         addresses: Vec::new(),
+        lanes: Vec::new(),
         leader_epoch: LeaderEpoch(4),
         version: Version::ANY,
         source: Source::Cache,

@@ -3,11 +3,10 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
 use rafka_broker::request::{Fetch, FetchPartition, Fetched, PartitionReply};
 use rafka_broker::{ErrorCode, Failure};
 use rafka_model::limits::READ_BYTES_MAX;
-use rafka_model::{BatchHeader, Offset, TopicPartition};
+use rafka_model::{BatchHeader, Chunks, Offset, TopicPartition};
 
 use crate::partitions::Inner;
 use crate::partitions::offsets::read_failure;
@@ -32,7 +31,7 @@ struct Part {
     source: Result<Source, Failure>,
     /// Bytes that may still be added of this partition.
     left: usize,
-    records: Vec<Bytes>,
+    records: Chunks,
 }
 
 /// Where a part reads.
@@ -60,7 +59,7 @@ impl Reading {
             partition: part.partition,
             source: inner.source(part),
             left: part.max_bytes as usize,
-            records: Vec::new(),
+            records: Chunks::new(),
         });
         Self {
             inner: inner.clone(),
@@ -106,12 +105,11 @@ impl Reading {
     /// The answer to the fetch.
     pub(super) fn answer(self) -> Vec<PartitionReply<Fetched>> {
         let reply = |part: Part| {
-            let records = joined(part.records);
             let result = part.source.map(|source| Fetched {
                 high_watermark: source.high_watermark,
                 last_stable_offset: source.high_watermark,
                 log_start: source.log_start,
-                records,
+                records: part.records,
             });
             PartitionReply { partition: part.partition, result }
         };
@@ -133,14 +131,14 @@ impl Reading {
         let Some(run) = self.inner.cache.read(at, source.position, below, room, total == 0) else {
             return Step::Cold;
         };
-        if run.batches.is_empty() {
+        if run.pieces.is_empty() {
             self.nothing_fits();
             return Step::Done;
         }
         source.position = run.next;
         let bytes = run.bytes;
         let short = source.position < below && total + bytes < wanted && bytes < room;
-        part.records.extend(run.batches);
+        part.records.extend(run.pieces);
         self.took(bytes);
         // What follows the cached batches is wanted only if they are not enough to answer.
         if short { Step::Cold } else { Step::Done }
@@ -168,7 +166,7 @@ impl Reading {
                 self.nothing_fits();
                 return;
             };
-            self.inner.cache.fill(part.partition, &records);
+            self.inner.cache.fill(part.partition, &records, next, room as usize);
             source.position = next;
             let more = next < source.high_watermark && total + records.len() < wanted;
             let bytes = records.len();
@@ -204,6 +202,7 @@ impl Inner {
         let replica = self.find(at)?;
         let known = self.known.load();
         replica.standing().serve(at, part.leader_epoch, &known)?;
+        replica.note_reader();
         let high_watermark = replica.high_watermark();
         let (log_start, log_end) = (replica.reader().log_start(), replica.reader().log_end());
         if part.offset > high_watermark && part.offset <= log_end && !replica.offsets_are_known() {
@@ -227,13 +226,4 @@ fn end_of(mut records: &[u8]) -> Option<Offset> {
         records = records.get(header.total_bytes()..)?;
     }
     end
-}
-
-fn joined(mut records: Vec<Bytes>) -> Bytes {
-    if records.len() <= 1 {
-        return records.pop().unwrap_or_default();
-    }
-    let mut whole = BytesMut::with_capacity(records.iter().map(Bytes::len).sum());
-    records.iter().for_each(|part| whole.extend_from_slice(part));
-    whole.freeze()
 }

@@ -1,13 +1,14 @@
 //! Writing: append, and the wait until what was appended is safe.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use rafka_broker::replication::{Input, Ticket};
 use rafka_broker::request::Acks;
 use rafka_broker::{ErrorCode, Failure};
 use rafka_log::{AppendError, Appended, PartitionLog};
-use rafka_model::limits::UNCOMMITTED_BATCHES_MAX;
+use rafka_model::limits::{CACHE_UNREAD_BYTES_MAX, UNCOMMITTED_BATCHES_MAX};
 use rafka_model::{Durability, LeaderEpoch, Monotonic, Offset, RecordBatch, Timestamp};
 use tokio::sync::oneshot;
 
@@ -152,7 +153,9 @@ impl Replica {
                 }
                 continue;
             }
-            let wanted = inner.cache.is_on() && inner.reserve_uncommitted(given.len());
+            // Memory that goes on without a reader costs more than all the rest: it is never in the processor's cache.
+            let is_read = self.unread_bytes.fetch_add(bytes, Ordering::Relaxed) < CACHE_UNREAD_BYTES_MAX;
+            let wanted = is_read && inner.cache.is_on() && inner.reserve_uncommitted(given.len());
             let batch = wanted.then(|| alone(appended, given, request_bytes));
             writer.uncommitted.push_back(Uncommitted { base, next, bytes, batch });
         }

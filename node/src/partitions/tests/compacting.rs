@@ -33,7 +33,7 @@ async fn the_cleaner_keeps_the_newest_of_each_key_and_the_cache_forgets_the_rest
         let mut values = BTreeMap::new();
         let mut from = 0;
         while from < 401 {
-            let records = bench.fetch(at, from, 0).await.expect("served").records;
+            let records = bench.fetch(at, from, 0).await.expect("served").records.into_bytes();
             for batch in RecordBatch::split(records) {
                 let batch = batch.expect("whole");
                 from = batch.header().next_offset().0;

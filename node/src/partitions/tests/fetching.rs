@@ -1,5 +1,7 @@
 //! What a fetch promises.
 
+use rafka_model::limits::CACHE_UNREAD_BYTES_MAX;
+
 use super::*;
 
 /// A fetch running on its own.
@@ -115,6 +117,24 @@ async fn repeated_reads_do_no_disk_io() {
     assert_eq!(bench.watch.reads.load(Ordering::Acquire), warm);
     let totals = bench.partitions.totals();
     assert_eq!((totals.cold_reads, totals.cache.hits), (1, 3));
+}
+
+#[tokio::test]
+async fn what_nobody_reads_is_kept_only_for_a_while() {
+    let (bench, at) = Bench::with_topic(&[]).await;
+    let value = "v".repeat(200_000);
+    let batches = 3 * CACHE_UNREAD_BYTES_MAX / value.len() as u64;
+    let held = || bench.partitions.totals().cache.bytes;
+    for _ in 0..batches {
+        bench.produce(at, Acks::All, &[&value]).await.expect("acknowledged");
+    }
+    assert!((1..2 * CACHE_UNREAD_BYTES_MAX).contains(&held()), "{}", held());
+    let (end, before) = (batches as i64, held());
+    bench.fetch(at, end, 0).await.expect("a reader at the end");
+    bench.produce(at, Acks::All, &[&value]).await.expect("acknowledged");
+    assert!(held() >= before + value.len() as u64, "with a reader it goes on");
+    bench.fetch(at, end, 0).await.expect("served");
+    assert_eq!(bench.partitions.totals().cold_reads, 0);
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ async fn records_are_stored_as_the_producer_made_them() {
     bench.produce(at, Acks::All, &["x"]).await.expect("appended");
     let sent = batch(&["first", "second"]);
     produce(&bench.partitions, at, Acks::All, sent.bytes().clone()).await.expect("appended");
-    let found = bench.fetch(at, 1, 0).await.expect("served").records;
+    let found = bench.fetch(at, 1, 0).await.expect("served").records.into_bytes();
     assert_eq!(found, sent.clone().stamp(Offset(1), LeaderEpoch(0)).bytes());
     assert_eq!(found[17..], sent.bytes()[17..], "all behind the magic is the producer's");
 }
@@ -160,7 +160,8 @@ async fn the_broker_stamps_and_recompresses_where_the_topic_says_so() {
     bench.clock.wall.store(NOW.0 + 5, Ordering::Release);
     let produced = bench.produce(at, Acks::All, &["v".repeat(500).as_str()]).await.expect("appended");
     assert_eq!(produced.append_time, Some(Timestamp(NOW.0 + 5)));
-    let stored = RecordBatch::parse(bench.fetch(at, 0, 0).await.expect("served").records).expect("one batch");
+    let stored =
+        RecordBatch::parse(bench.fetch(at, 0, 0).await.expect("served").records.into_bytes()).expect("one batch");
     assert_eq!(stored.header().compression(), Compression::Zstd);
     assert_eq!(stored.header().max_timestamp, Timestamp(NOW.0 + 5));
 }
