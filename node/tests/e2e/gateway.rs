@@ -209,8 +209,7 @@ async fn an_idempotent_stream_survives_a_killed_leader_without_loss_or_repetitio
             vec![produce::TopicProduceData { name: "orders".into(), partition_data, ..Default::default() }];
         produce::Request { transactional_id: None, acks: -1, timeout_ms: 30_000, topic_data }
     };
-    let (mut home, mut doomed) = (None, Some(doomed));
-    let mut flags = Vec::new();
+    let (mut doomed, mut again) = (Some(doomed), None);
     for number in 0..COUNT + IN_FLIGHT as i32 {
         if number < COUNT {
             kafka.send(7, request(number)).await;
@@ -218,15 +217,10 @@ async fn an_idempotent_stream_survives_a_killed_leader_without_loss_or_repetitio
         if number == COUNT / 2
             && let Some(node) = doomed.take()
         {
-            flags =
-                vec!["--listen".to_owned(), node.host_port(), "--bootstrap".to_owned(), brokers[0].mesh().to_owned()];
-            home = Some(node.kill());
-        }
-        if number == COUNT / 2 + 2
-            && let Some(home) = home.take()
-        {
-            let flags: Vec<_> = flags.iter().map(String::as_str).collect();
-            brokers.push(home.start(&flags).await);
+            let flags = [node.host_port(), brokers[0].mesh().to_owned()];
+            let home = node.kill();
+            again =
+                Some(tokio::spawn(async move { home.start(&["--listen", &flags[0], "--bootstrap", &flags[1]]).await }));
         }
         if number >= IN_FLIGHT as i32 {
             let expected = i64::from(number - IN_FLIGHT as i32);
@@ -236,6 +230,7 @@ async fn an_idempotent_stream_survives_a_killed_leader_without_loss_or_repetitio
             assert_eq!(told, vec![(0, expected); 6]);
         }
     }
+    let _doomed = again.expect("it was killed").await.expect("it came again");
     for index in 0..6 {
         let partition = partition(&gateway.kafka(), "orders", index).await;
         let mut values = Vec::new();
