@@ -12,6 +12,8 @@ mod heartbeat;
 mod metadata;
 mod protocol;
 mod reconcile;
+#[cfg(test)]
+mod simulation;
 mod state;
 #[cfg(test)]
 mod tests;

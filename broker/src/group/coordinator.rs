@@ -334,7 +334,8 @@ impl Coordinator {
         let (config, rules, timers, rebalances) = (&self.config, self.rules, &mut self.timers, &mut self.rebalances);
         let before = entry.weight();
         let result = step(entry, &mut Work { context, config, rules, timers, output, rebalances });
-        self.weigh(before, name);
+        let after = entry.weight();
+        self.weigh(before, after);
         Some(result)
     }
 
@@ -344,11 +345,11 @@ impl Coordinator {
         let Some(entry) = self.groups.get_mut(name) else { return };
         let before = entry.weight();
         change(entry, key);
-        self.weigh(before, name);
+        let after = entry.weight();
+        self.weigh(before, after);
     }
 
-    fn weigh(&mut self, before: Weight, name: &str) {
-        let after = self.groups.get(name).map(Entry::weight).unwrap_or_default();
+    fn weigh(&mut self, before: Weight, after: Weight) {
         self.weight.members = self.weight.members - before.members + after.members;
         self.weight.bytes = self.weight.bytes - before.bytes + after.bytes;
     }

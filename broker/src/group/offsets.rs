@@ -35,11 +35,17 @@ impl Offsets {
         self.count
     }
 
-    /// Stores an offset; true if there was none before.
-    pub(super) fn store(&mut self, topic: &Arc<str>, partition: PartitionId, stored: Stored) -> bool {
+    /// Stores an offset; true if there was none before. `keep` gives the name of a topic that is new here.
+    pub(super) fn store(
+        &mut self,
+        topic: &str,
+        partition: PartitionId,
+        stored: Stored,
+        keep: impl FnOnce() -> Arc<str>,
+    ) -> bool {
         let is_new = match self.topics.get_mut(topic) {
             Some(partitions) => partitions.insert(partition, stored).is_none(),
-            None => self.topics.insert(Arc::clone(topic), BTreeMap::from([(partition, stored)])).is_none(),
+            None => self.topics.insert(keep(), BTreeMap::from([(partition, stored)])).is_none(),
         };
         self.count += usize::from(is_new);
         is_new

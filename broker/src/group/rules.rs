@@ -31,8 +31,8 @@ pub(super) enum Rule {
     LostAnswersAreForgiven,
     /// KIP-848: who gives nothing back in time is fenced.
     RevocationsEnd,
-    /// KIP-848: what was cut short by the end of a coordinator is made up for by the next.
-    TargetsAreCompleted,
+    /// KIP-848: another epoch is in the log before what it is for, so that no change is half known.
+    EpochsAreStoredFirst,
 }
 
 /// Which rules hold: all of them, outside tests.

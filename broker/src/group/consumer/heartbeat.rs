@@ -215,11 +215,12 @@ impl Group {
         let known = self.members.get(id).map(|member| &member.subscription);
         let key = |known: &Subscription| (known.topics.clone(), known.regex.clone(), known.assignor.clone());
         let reason = known.is_none_or(|known| key(known) != key(&subscription));
+        let first = work.output.records.len();
         if known != Some(&subscription) {
             self.write(work, ConsumerKey::Member(id), Some(ConsumerValue::Member(subscription)));
             self.resolve_new(work);
         }
-        self.refresh(work, reason || self.epoch.epoch == 0);
+        self.refresh_for(work, first, reason || self.epoch.epoch == 0);
         self.reconcile(work, id, owned);
     }
 
@@ -271,6 +272,7 @@ impl Group {
 
     /// Takes members out: what they had is free.
     pub(super) fn fence(&mut self, work: &mut Work<'_>, ids: &[Arc<str>]) {
+        let first = work.output.records.len();
         let mut any = false;
         for id in ids {
             if self.members.contains_key(id) {
@@ -280,7 +282,7 @@ impl Group {
         }
         if any {
             self.resolve_new(work);
-            self.refresh(work, true);
+            self.refresh_for(work, first, true);
         }
     }
 

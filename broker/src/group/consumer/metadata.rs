@@ -14,6 +14,7 @@ use super::timers::{Deadline, later};
 use crate::group::OFFSETS_TOPIC;
 use crate::group::records::consumer::{Epoch, Resolved, Subscription, TargetEpoch};
 use crate::group::records::{ConsumerKey, ConsumerValue};
+use crate::group::rules::Rule;
 use crate::group::work::Work;
 use crate::metadata::{Image, Topic};
 use crate::{ErrorCode, Failure};
@@ -132,10 +133,19 @@ impl Group {
 
     /// Begins another epoch if there is `reason`, or if topics have changed; then makes the target if it is its turn.
     pub(super) fn refresh(&mut self, work: &mut Work<'_>, reason: bool) {
+        self.refresh_for(work, work.output.records.len(), reason);
+    }
+
+    /// The same for the records from the `first` on: the epoch is put before them. So if the log ends among them, the
+    /// next coordinator knows that the target is not up to date.
+    pub(super) fn refresh_for(&mut self, work: &mut Work<'_>, first: usize, reason: bool) {
         let metadata_hash = self.metadata_hash(work.context.image);
         if reason || metadata_hash != self.epoch.metadata_hash {
             let epoch = Epoch { epoch: self.epoch.epoch + 1, metadata_hash };
             self.write(work, ConsumerKey::Group, Some(ConsumerValue::Group(epoch)));
+            if work.rules.hold(Rule::EpochsAreStoredFirst) {
+                work.output.records[first..].rotate_right(1);
+            }
             self.changed = Some(work.context.now);
         }
         self.assign_if_due(work);

@@ -8,6 +8,7 @@ use crate::group::request::{
     GroupKind, GroupState, Heartbeat, Join, JoinReply, Joined, OffsetsAsked, Protocol, Sync, SyncReply,
     TopicPartitions,
 };
+use crate::group::rules::Rule;
 use crate::group::testing::*;
 use crate::group::{Config, GroupReply, GroupRequest, MigrationPolicy};
 
@@ -180,6 +181,7 @@ fn two_hundred_members_that_join_at_once_settle_in_two_seconds() {
     let took = settle(&mut desk, &mut clients.iter_mut().collect::<Vec<_>>());
     assert!(took < 2_000, "{took} ms");
     assert!(clients.iter().all(|client| client.owned.len() == 2));
+    desk.pass(3_000);
     let later = clients[0].beat(&mut desk).expect("lives");
     assert_eq!(later.heartbeat_interval_ms, 5_000, "a group that rests is left in peace");
     let gone = clients.pop().expect("there");
@@ -335,6 +337,35 @@ fn a_restart_changes_nothing() {
     let before = describe(&mut desk).group_epoch;
     desk.restart();
     assert_eq!(describe(&mut desk).group_epoch, before, "members without a place begin anew, the group does not");
+}
+
+/// The log of a join is cut wherever it may be; true if the group settles then as if nothing had happened.
+fn survives_cuts(broken: Option<Rule>) -> bool {
+    let mut desk = desk();
+    desk.coordinator.rules.broken = broken;
+    let (mut a, mut b) = (client("a", &["orders"]), client("b", &["orders"]));
+    a.beat(&mut desk).expect("joins");
+    let begin = desk.log.len();
+    desk.pass(2_000);
+    b.clone().beat(&mut desk).expect("joins");
+    let whole = std::mem::take(&mut desk.log);
+    (begin..=whole.len()).all(|end| {
+        desk.log = whole[..end].to_vec();
+        desk.restart();
+        (a.epoch, a.owned, b.epoch, b.owned) = (0, BTreeSet::new(), 0, BTreeSet::new());
+        for _ in 0..20 {
+            a.beat(&mut desk).expect("lives");
+            b.beat(&mut desk).expect("lives");
+            desk.pass(500);
+        }
+        (a.owned.len(), b.owned.len()) == (3, 3)
+    })
+}
+
+#[test]
+fn a_change_that_is_half_in_the_log_is_made_up_for() {
+    assert!(survives_cuts(None));
+    assert!(!survives_cuts(Some(Rule::EpochsAreStoredFirst)), "the rule is not needed");
 }
 
 fn commit_as(client: &Client, epoch: i32, partition: u32) -> Commit {

@@ -64,16 +64,16 @@ impl Group {
         self.fence(work, &gone);
     }
 
-    /// The log is read: sessions begin now. What was cut short is made up for.
+    /// The log is read: sessions begin now. A target that was cut short is made.
     pub(in crate::group) fn loaded(&mut self, work: &mut Work<'_>) {
         let ids: Vec<Arc<str>> = self.members.keys().cloned().collect();
         for id in &ids {
             self.heard(work, id);
             self.watch_revocation(work, id);
         }
-        let lacks = |id: &Arc<str>| !self.target.contains_key(id);
-        let unfinished = self.epoch.epoch == self.target_epoch.epoch && ids.iter().any(lacks);
-        self.refresh(work, unfinished && work.rules.hold(Rule::TargetsAreCompleted));
+        if !ids.is_empty() {
+            self.refresh(work, false);
+        }
     }
 
     /// The member's session begins anew.

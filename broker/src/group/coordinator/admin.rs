@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Coordinator, Output, no_such_group};
 use crate::Failure;
+use crate::group::entry::Weight;
 use crate::group::request::GroupReply;
 
 impl Coordinator {
@@ -25,7 +26,7 @@ impl Coordinator {
             self.forget_and_record(output, group, &topic, partition);
         }
         if let Some(entry) = self.groups.remove(group) {
-            self.weigh(entry.weight(), group);
+            self.weigh(entry.weight(), Weight::default());
             output.records.extend(entry.tombstones(group));
         }
     }

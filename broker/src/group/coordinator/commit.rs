@@ -94,10 +94,9 @@ impl Coordinator {
 
     pub(super) fn store(&mut self, group: &str, topic: &str, partition: PartitionId, stored: Stored) {
         let group = self.make(group);
-        let topic = self.topics.note(topic, &group);
-        if let Some(entry) = self.groups.get_mut(&group) {
-            self.offsets += usize::from(entry.offsets.store(&topic, partition, stored));
-        }
+        let Some(entry) = self.groups.get_mut(&group) else { return };
+        let is_new = entry.offsets.store(topic, partition, stored, || self.topics.note(topic, &group));
+        self.offsets += usize::from(is_new);
     }
 
     /// Forgets an offset; false if there was none.

@@ -102,6 +102,10 @@ impl Consumer {
         !matches!(self.phase, Phase::Dead | Phase::Stuck)
     }
 
+    pub(super) fn is_stuck(&self) -> bool {
+        self.phase == Phase::Stuck
+    }
+
     pub(super) fn is_stable(&self) -> bool {
         self.phase == Phase::Stable
     }
@@ -179,7 +183,7 @@ impl Consumer {
         match reply {
             Ok(GroupReply::Join(JoinReply::TakeMemberId(id))) => self.member_id = id,
             Ok(GroupReply::Join(JoinReply::Joined(joined))) => {
-                self.assign(world.partitions, &joined);
+                self.assign(world, &joined);
                 (self.member_id, self.generation) = (joined.member_id, joined.generation);
                 self.phase = if self.gets_stuck { Phase::Stuck } else { Phase::Syncing };
             }
@@ -209,15 +213,19 @@ impl Consumer {
     }
 
     /// Deals the partitions out, if it leads.
-    fn assign(&mut self, partitions: u8, joined: &Joined) {
+    fn assign(&mut self, world: &mut World, joined: &Joined) {
         self.leads = joined.leader == joined.member_id;
         self.plan.clear();
-        if self.leads && !joined.skip_assignment {
-            self.partitions = partitions;
-            let count = joined.members.len();
+        if joined.skip_assignment {
+            // Its former self has dealt them out: perhaps when there were fewer.
+            self.partitions = world.dealt.get(&joined.generation).copied().unwrap_or(0);
+        } else if self.leads {
+            let (count, partitions) = (joined.members.len(), world.partitions);
             let share = |i: usize| (0..partitions).filter(move |id| usize::from(*id) % count == i).collect::<Vec<_>>();
             let shares = joined.members.iter().enumerate();
             self.plan = shares.map(|(i, member)| (member.member_id.clone(), share(i).into())).collect();
+            self.partitions = partitions;
+            world.dealt.insert(joined.generation, partitions);
         }
     }
 

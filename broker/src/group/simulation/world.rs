@@ -35,6 +35,8 @@ pub(super) struct World {
     pub(super) inboxes: Vec<VecDeque<(Call, Reply)>>,
     /// The furthest offset that somebody was told is stored.
     pub(super) acknowledged: BTreeMap<u8, i64>,
+    /// How many partitions were dealt out in a generation.
+    pub(super) dealt: BTreeMap<i32, u8>,
     pub(super) crashes: usize,
     outboxes: Vec<VecDeque<(Call, GroupRequest)>>,
     coordinator: Coordinator,
@@ -64,6 +66,7 @@ impl World {
             log,
             inboxes,
             acknowledged,
+            dealt: BTreeMap::new(),
             crashes: 0,
             outboxes,
             coordinator: Coordinator::new(CONFIG()),
