@@ -218,9 +218,7 @@ async fn an_idempotent_stream_survives_a_killed_leader_without_loss_or_repetitio
             && let Some(node) = doomed.take()
         {
             let flags = [node.host_port(), brokers[0].mesh().to_owned()];
-            let home = node.kill();
-            again =
-                Some(tokio::spawn(async move { home.start(&["--listen", &flags[0], "--bootstrap", &flags[1]]).await }));
+            again = Some(node.kill().spawn(&["--listen", &flags[0], "--bootstrap", &flags[1]]));
         }
         if number >= IN_FLIGHT as i32 {
             let expected = i64::from(number - IN_FLIGHT as i32);
@@ -230,7 +228,7 @@ async fn an_idempotent_stream_survives_a_killed_leader_without_loss_or_repetitio
             assert_eq!(told, vec![(0, expected); 6]);
         }
     }
-    let _doomed = again.expect("it was killed").await.expect("it came again");
+    let _doomed = again.expect("it was killed").ready().await;
     for index in 0..6 {
         let partition = partition(&gateway.kafka(), "orders", index).await;
         let mut values = Vec::new();
