@@ -112,10 +112,23 @@ pub(crate) fn of_node(settings: Vec<Setting>) -> impl Iterator<Item = Described>
 
 /// The configs of a group: what holds for all groups at this node, which has these settings.
 pub(crate) fn of_group(settings: &[Setting]) -> impl Iterator<Item = Described> {
-    let group::Config { consumer_heartbeat_interval_ms, consumer_session_timeout_ms, .. } = group::Config::default();
+    let default = group::Config::default();
     let all = [
-        ("heartbeat.interval.ms", consumer_heartbeat_interval_ms.to_string(), "How often a member shows itself."),
-        ("session.timeout.ms", consumer_session_timeout_ms.to_string(), "Silence after which a member is dead."),
+        (
+            "assignment.interval.ms",
+            default.consumer_assignment_interval_ms.to_string(),
+            "Least time between assignments.",
+        ),
+        (
+            "heartbeat.interval.ms",
+            default.consumer_heartbeat_interval_ms.to_string(),
+            "How often a member shows itself.",
+        ),
+        (
+            "session.timeout.ms",
+            default.consumer_session_timeout_ms.to_string(),
+            "Silence after which a member is dead.",
+        ),
     ];
     all.into_iter().map(|(key, default, doc)| {
         let name = format!("group.consumer.{key}");

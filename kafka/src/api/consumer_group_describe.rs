@@ -7,7 +7,7 @@ use rafka_broker::metadata::Image;
 use rafka_broker::{ErrorCode, Failure};
 use rafka_model::PartitionId;
 
-use crate::api::describe_groups::description;
+use crate::api::describe_groups::{description, not_found};
 use crate::desk::FrontDesk;
 use crate::door::{Client, Door, uuid};
 use crate::error;
@@ -36,6 +36,7 @@ pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, _: &Client, _: i16, requ
             Ok(GroupDescription::Classic(_)) => {
                 Failure::new(ErrorCode::GroupIdNotFound, format!("Group {name} is not a consumer group."))
             }
+            Err(failure) if failure.code == ErrorCode::GroupIdNotFound => Failure::new(failure.code, not_found(&name)),
             Err(failure) => failure,
         };
         DescribedGroup {
@@ -129,7 +130,7 @@ mod tests {
                     protocol: String::new(),
                     members: Vec::new(),
                 }))),
-                _ => Err(Failure::new(ErrorCode::GroupIdNotFound, "Group nope not found.")),
+                _ => Err(Failure::new(ErrorCode::GroupIdNotFound, "no such group")),
             });
         });
         for version in 0..=1 {
@@ -138,6 +139,7 @@ mod tests {
             let codes: Vec<_> = told.iter().map(|group| group.error_code).collect();
             assert_eq!(codes, [0, 69, 69]);
             assert_eq!(told[1].error_message.as_deref(), Some("Group classic is not a consumer group."));
+            assert_eq!(told[2].error_message.as_deref(), Some("Group nope not found."));
             let group = &told[0];
             assert_eq!((&*group.group_state, group.group_epoch, group.assignment_epoch), ("Reconciling", 8, 7));
             assert_eq!((&*group.assignor_name, group.authorized_operations), ("range", 3400));

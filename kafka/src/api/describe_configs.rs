@@ -174,7 +174,7 @@ mod tests {
             (resource::BROKER, "one", 42, 0),
             (resource::BROKER_LOGGER, "1", 0, 0),
             (resource::BROKER_LOGGER, "2", 42, 0),
-            (resource::GROUP, "g", 0, 2),
+            (resource::GROUP, "g", 0, 3),
             (resource::GROUP, "", 42, 0),
             (resource::CLIENT_METRICS, "", 42, 0),
             (resource::TOPIC, "nope", 3, 0),
@@ -199,10 +199,12 @@ mod tests {
             .iter()
             .map(|one| (&*one.name, one.value.as_deref().expect("a value"), one.config_source, &*one.synonyms[0].name))
             .collect();
+        let assignment =
+            ("consumer.assignment.interval.ms", "1000", source::DEFAULT, "group.consumer.assignment.interval.ms");
         let heartbeat =
             ("consumer.heartbeat.interval.ms", "5000", source::DEFAULT, "group.consumer.heartbeat.interval.ms");
         let session =
             ("consumer.session.timeout.ms", "9000", source::STATIC_BROKER, "group.consumer.session.timeout.ms");
-        assert_eq!(told, [heartbeat, session]);
+        assert_eq!(told, [assignment, heartbeat, session]);
     }
 }

@@ -27,7 +27,8 @@ pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, _: &Client, version: i16
             missing(version, name, operations, text)
         }
         Err(failure) if failure.code == ErrorCode::GroupIdNotFound => {
-            missing(version, name, operations, failure.message)
+            let text = not_found(&name);
+            missing(version, name, operations, text)
         }
         Err(failure) => DescribedGroup {
             error_code: error::group(failure.code),
@@ -37,6 +38,11 @@ pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, _: &Client, version: i16
         },
     };
     Response { groups: names.into_iter().zip(told).map(row).collect(), ..Response::default() }
+}
+
+/// Kafka's words, which its tools show.
+pub(crate) fn not_found(group: &str) -> String {
+    format!("Group {group} not found.")
 }
 
 /// Takes out a description.
@@ -113,7 +119,7 @@ mod tests {
                     assignor: "uniform".to_owned(),
                     members: Vec::new(),
                 }))),
-                "nope" => Err(Failure::new(ErrorCode::GroupIdNotFound, "Group nope not found.")),
+                "nope" => Err(Failure::new(ErrorCode::GroupIdNotFound, "no such group")),
                 _ => Err(Failure::new(ErrorCode::NotCoordinator, "elsewhere")),
             });
         })

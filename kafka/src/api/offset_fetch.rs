@@ -30,13 +30,12 @@ pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, _: &Client, version: i16
         let groups = fetch(door, version, request.groups, request.require_stable).await;
         return Response { groups, ..Response::default() };
     }
-    // What a null array of the oldest version would be, there is none of.
     let alone = OffsetFetchRequestGroup {
         group_id: request.group_id,
         topics: request.topics.map(|topics| topics.into_iter().map(newer).collect()),
         ..OffsetFetchRequestGroup::default()
     };
-    let asked = alone.topics.clone().unwrap_or_default();
+    let asked = if version < GROUP_ERROR_FROM { alone.topics.clone().unwrap_or_default() } else { Vec::new() };
     let mut groups = fetch(door, version, vec![alone], request.require_stable).await;
     let Some(OffsetFetchResponseGroup { topics, error_code, .. }) = groups.pop() else { return Response::default() };
     if version < GROUP_ERROR_FROM && error_code != error::NONE {
