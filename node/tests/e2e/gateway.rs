@@ -1,6 +1,7 @@
 //! Gateways: clients that reach one node use all of them.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
 use rafka_broker::ErrorCode;
 use rafka_broker::request::{Acks, Produce, ProducePartition};
@@ -12,11 +13,12 @@ use rafka_kafka::messages::{
 use rafka_model::{BatchBuilder, Compression as Codec, ProducerId, Timestamp, TopicPartition};
 use rafka_protocols::Protocol;
 use rskafka::client::partition::{Compression, OffsetAt};
+use tokio::net::TcpStream;
 
 use crate::groups::Kafka;
 use crate::kafka::{partition, record};
 use crate::peer::Peer;
-use crate::support::{Home, Node, cluster, create, led_by, name};
+use crate::support::{Home, Node, binary, cluster, create, led_by, name, skipped};
 
 const KAFKA: &[&str] = &["--kafka-listen", "127.0.0.1:0"];
 
@@ -239,6 +241,59 @@ async fn an_idempotent_stream_survives_a_killed_leader_without_loss_or_repetitio
         let expected: Vec<_> = (0..COUNT).map(|number| number.to_string().into_bytes()).collect();
         assert_eq!(values, expected, "partition {index}");
     }
+}
+
+/// Says that this process is the client, in its own network namespace.
+const INSIDE: &str = "RAFKA_TEST_INSIDE";
+
+/// The test runs twice: outside it makes five nodes and a network of which the client reaches one corner, and starts
+/// itself again there.
+#[test]
+fn a_client_that_reaches_one_node_of_five_uses_every_topic() {
+    if std::env::var_os(INSIDE).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        return runtime.block_on(reaches_one_of_five());
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/gateway_netns.sh");
+    let binary = binary();
+    for role in ["broker", "gateway"] {
+        let test = std::env::current_exe().expect("known");
+        let ran = Command::new(script)
+            .arg(test)
+            .args(["--exact", "gateway::a_client_that_reaches_one_node_of_five_uses_every_topic"])
+            .env(INSIDE, "1")
+            .env("RAFKA_GATEWAY_ROLE", role)
+            .env("RAFKA_BIN_DIR", binary.parent().expect("a folder"))
+            .output()
+            .expect("the script starts");
+        let said = [ran.stdout, ran.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        match ran.status.code() {
+            Some(77) => return skipped(&said),
+            code => assert_eq!(code, Some(0), "as a {role}: {said}"),
+        }
+    }
+}
+
+async fn reaches_one_of_five() {
+    let bootstrap = std::env::var("BOOTSTRAP").expect("told by the script");
+    let cut_off = std::env::var("CUT_OFF").expect("told by the script");
+    for address in cut_off.split(' ') {
+        let tried = tokio::time::timeout(std::time::Duration::from_secs(1), TcpStream::connect(address)).await;
+        assert!(!matches!(tried, Ok(Ok(_))), "{address} can be reached");
+    }
+    let client = rskafka::client::ClientBuilder::new(vec![bootstrap.clone()]).build().await.expect("a broker answers");
+    let controller = client.controller_client().expect("a controller");
+    for topic in ["one", "two"] {
+        controller.create_topic(topic, 10, 1, 10_000).await.expect("made");
+        for index in 0..10 {
+            let partition = partition(&bootstrap, topic, index).await;
+            let offsets = partition.produce(vec![record("k", "v")], Compression::Snappy).await.expect("taken");
+            assert_eq!(offsets, [0]);
+            let (records, _) = partition.fetch_records(0, 1..1_000_000, 1_000).await.expect("given");
+            assert_eq!(records[0].record, record("k", "v"));
+        }
+    }
+    controller.delete_topic("one", 10_000).await.expect("removed");
 }
 
 #[test]
