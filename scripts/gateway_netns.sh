@@ -35,8 +35,6 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
-inside() { ip netns exec "$ID-$1" "${@:2}"; }
-
 # plug NAMESPACE ADDRESS: onto the network of the nodes.
 plug() {
     ip netns add "$ID-$1"
@@ -61,7 +59,8 @@ make_network 2>"$WORK/network" || { echo "network namespaces are not allowed her
 launch() {
     local n=$1
     shift
-    inside "$n" "$BIN/rafka-node" --data-dir "$WORK/$n" --listen "10.77.0.$n:7300" --lane-listen "10.77.0.$n:7400" \
+    # No function in between: what is killed later must be the node itself.
+    ip netns exec "$ID-$n" "$BIN/rafka-node" --data-dir "$WORK/$n" --listen "10.77.0.$n:7300" --lane-listen "10.77.0.$n:7400" \
         --ops-listen "127.0.0.1:9644" --ready-file "$WORK/$n.json" --insecure --log-format compact "$@" \
         >"$WORK/$n.log" 2>&1 &
     PIDS+=($!)
@@ -82,4 +81,5 @@ for n in 3 4 5; do launch "$n" --kafka-listen "10.77.0.$n:9092" --bootstrap 10.7
 launch 1 --roles "$ROLE" --kafka-listen far=10.78.0.1:9092 --kafka-routing far=mesh --bootstrap 10.77.0.2:7300
 for n in 1 3 4 5; do await_ready "$n"; done
 
-BOOTSTRAP=10.78.0.1:9092 CUT_OFF="10.77.0.2:9092 10.77.0.3:9092 10.77.0.4:9092 10.77.0.5:9092" inside client "$@"
+BOOTSTRAP=10.78.0.1:9092 CUT_OFF="10.77.0.2:9092 10.77.0.3:9092 10.77.0.4:9092 10.77.0.5:9092" \
+    ip netns exec "$ID-client" "$@"
