@@ -323,7 +323,7 @@ impl Inner {
             return Err(Failure::new(ErrorCode::CoordinatorNotAvailable, "there are no coordinators yet"));
         };
         let within = patience(&request);
-        let told = self.scatter.leader(at, Ask::Group(request), within).await;
+        let told = self.scatter.leader(at, Ask::Group(Box::new(request)), within).await;
         match told.map_err(group_failure)? {
             Told::Group(reply) => Ok(reply),
             _ => Err(mistold()),

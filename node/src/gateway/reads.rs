@@ -74,7 +74,7 @@ impl<R: Reach> Reads<R> {
             bytes: 0,
             refused: false,
         };
-        self.from_cache(&mut gathering);
+        self.read_cache(&mut gathering);
         let mut until = deadline + Duration::from_millis(GATEWAY_TRAVEL_MS);
         if gathering.is_enough() {
             // Others are asked what they have all the same, or they might never be.
@@ -110,7 +110,7 @@ impl<R: Reach> Reads<R> {
         gathering.answer(&self.cache)
     }
 
-    fn from_cache(&self, gathering: &mut Gathering<'_>) {
+    fn read_cache(&self, gathering: &mut Gathering<'_>) {
         let (image, me) = (self.reach.image(), self.reach.me());
         for (index, part) in gathering.request.partitions.iter().enumerate() {
             let state = image.partition(part.partition);
