@@ -9,6 +9,7 @@ pub(crate) mod context;
 pub(crate) mod debug;
 pub(crate) mod dev;
 pub(crate) mod doctor;
+pub(crate) mod group;
 pub(crate) mod man;
 pub(crate) mod mesh;
 pub(crate) mod node;
@@ -36,6 +37,8 @@ pub(crate) enum Command {
     Subscribe(subscribe::SubscribeArgs),
     /// Make, change and look at topics.
     Topic(topic::TopicArgs),
+    /// Look at consumer groups, and move them.
+    Group(group::GroupArgs),
     /// Look at the cluster.
     Cluster(cluster::ClusterCommand),
     /// Look at the swarm, and at how partitions are found in it.
@@ -66,6 +69,7 @@ impl Command {
             Self::Publish(args) => args.run(out).await,
             Self::Subscribe(args) => args.run(out).await,
             Self::Topic(args) => args.run(out).await,
+            Self::Group(args) => args.run(out).await,
             Self::Cluster(args) => args.run(out).await,
             Self::Mesh(args) => args.run(out).await,
             Self::Context(args) => args.run(out),

@@ -1,10 +1,10 @@
-//! What the shell offers while a line is being typed: live topic names, within a budget, silent on failure.
+//! What the shell offers while a line is being typed: live names of topics and groups, within a budget, silent on failure.
 
 use std::ffi::OsStr;
 use std::time::Duration;
 
 use clap_complete::CompletionCandidate;
-use rafka_client::Client;
+use rafka_client::{Admin, Client};
 
 use crate::connect::ClusterArgs;
 use crate::context::Store;
@@ -20,19 +20,33 @@ pub(crate) fn contexts(typed: &OsStr) -> Vec<CompletionCandidate> {
 
 /// Names of the cluster's topics.
 pub(crate) fn topics(typed: &OsStr) -> Vec<CompletionCandidate> {
+    live(typed, async |admin| {
+        let topics = admin.topics().await.ok()?;
+        Some(topics.into_iter().map(|topic| topic.name.to_string()).collect())
+    })
+}
+
+/// Names of the cluster's consumer groups.
+pub(crate) fn groups(typed: &OsStr) -> Vec<CompletionCandidate> {
+    live(typed, async |admin| {
+        let listing = admin.list_groups().await.ok()?;
+        Some(listing.groups.into_iter().map(|listed| listed.group).collect())
+    })
+}
+
+/// What a cluster answers in time, of what begins like the word.
+fn live(typed: &OsStr, ask: impl AsyncFnOnce(Admin) -> Option<Vec<String>>) -> Vec<CompletionCandidate> {
     let Ok(runtime) = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build() else {
         return Vec::new();
     };
-    let topics = runtime.block_on(async { tokio::time::timeout(BUDGET, live_topics()).await.ok().flatten() });
+    let asked = async {
+        let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+        let config = cluster_of(&words).target().ok()?.client_config(BUDGET).ok()?;
+        ask(Client::connect(config).await.ok()?.admin()).await
+    };
+    let names = runtime.block_on(async { tokio::time::timeout(BUDGET, asked).await.ok().flatten() });
     runtime.shutdown_background();
-    candidates(typed, topics.unwrap_or_default())
-}
-
-async fn live_topics() -> Option<Vec<String>> {
-    let words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-    let config = cluster_of(&words).target().ok()?.client_config(BUDGET).ok()?;
-    let topics = Client::connect(config).await.ok()?.admin().topics().await.ok()?;
-    Some(topics.into_iter().map(|topic| topic.name.to_string()).collect())
+    candidates(typed, names.unwrap_or_default())
 }
 
 /// The cluster that the unfinished line names.

@@ -187,6 +187,17 @@ mod tests {
             "rafka topic add-partitions orders -p 6",
             "rafka topic trim orders --all --yes",
             "rafka topic offsets orders",
+            "rafka sub orders --group billing --from-beginning",
+            "rafka group list",
+            "rafka group list --state Empty --type consumer",
+            "rafka group describe billing",
+            "rafka group lag billing",
+            "rafka group seek billing orders --to-earliest --dry-run",
+            "rafka group seek billing orders/3 --to-offset 7 --yes",
+            "rafka group seek billing --shift-by -10 --yes",
+            "rafka group seek billing orders --to-time 10m",
+            "rafka group delete billing --yes",
+            "rafka group delete billing --topic orders --yes",
             "rafka cluster status",
             "rafka cluster health --wait",
             "rafka cluster health --watch",
@@ -218,6 +229,8 @@ mod tests {
             let parsed = Cli::try_parse_from(line.split(' '));
             assert!(parsed.is_ok(), "{line}: {}", parsed.err().map(|e| e.to_string()).unwrap_or_default());
         }
-        assert!(Cli::try_parse_from(["rafka", "sub", "orders", "--group", "g"]).is_err(), "no groups yet");
+        let refused = |line: &str| Cli::try_parse_from(line.split(' ')).is_err();
+        assert!(refused("rafka sub orders --group g -p 1"), "the group says which partitions");
+        assert!(refused("rafka group seek g t") && refused("rafka group seek g t --to-earliest --to-latest"));
     }
 }

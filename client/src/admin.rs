@@ -31,6 +31,10 @@ impl Admin {
         Self { client }
     }
 
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Makes topics; each succeeds or fails by itself. Producers and consumers of this client find them at once.
     ///
     /// # Errors

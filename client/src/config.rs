@@ -141,7 +141,10 @@ pub struct ConsumerConfig {
     pub subscription: Subscription,
     /// Only these partitions of each topic; `None` is all.
     pub partitions: Option<Vec<PartitionId>>,
-    /// Where to begin. Partitions and topics found later are read from their first record.
+    /// Share the topics with the other members of this group; `None` reads all partitions alone.
+    pub group: Option<GroupConfig>,
+    /// Where to begin. Partitions and topics found later are read from their first record. In a group: where nothing is
+    /// committed yet.
     pub start: Start,
     /// When the position is outside the log.
     pub reset: OffsetReset,
@@ -176,6 +179,7 @@ impl ConsumerConfig {
         Self {
             subscription,
             partitions: None,
+            group: None,
             start: Start::Latest,
             reset: OffsetReset::Earliest,
             exit_at_end: false,
@@ -186,6 +190,53 @@ impl ConsumerConfig {
             prefetch_bytes: 64 * MIB,
             refresh_ms: 10_000,
             stall_ms: 60_000,
+        }
+    }
+
+    /// The same as a member of this group.
+    #[must_use]
+    pub fn in_group(mut self, group: impl Into<String>) -> Self {
+        self.group = Some(GroupConfig::new(group));
+        self
+    }
+}
+
+/// How a consumer takes part in a group. The coordinator says how often members report, and how long they may be silent.
+#[derive(Clone, Debug)]
+pub struct GroupConfig {
+    /// The group.
+    pub id: String,
+    /// A name that stays the same when the program starts anew: a short absence then costs no rebalance (KIP-345).
+    pub instance_id: Option<String>,
+    /// Where the member is, for assignors that care.
+    pub rack_id: Option<String>,
+    /// `uniform` or `range`; `None` is the coordinator's choice.
+    pub assignor: Option<String>,
+    /// The name by which administrators see the member.
+    pub client_id: String,
+    /// How long the member may take to give partitions back, ms.
+    pub rebalance_timeout_ms: i32,
+    /// Commit what was taken from the stream this often, ms, and when partitions go; `None` leaves it to
+    /// [`crate::Consumer::commit`].
+    pub auto_commit_ms: Option<u64>,
+    /// Records are done with at [`crate::Consumer::confirm`], and not when the next one is asked for: for programs that
+    /// gather records before they do something with them.
+    pub confirm: bool,
+}
+
+impl GroupConfig {
+    /// Defaults for this group.
+    #[must_use]
+    pub fn new(id: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            instance_id: None,
+            rack_id: None,
+            assignor: None,
+            client_id: "rafka".to_owned(),
+            rebalance_timeout_ms: 60_000,
+            auto_commit_ms: Some(5_000),
+            confirm: false,
         }
     }
 }

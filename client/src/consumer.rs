@@ -1,11 +1,12 @@
 //! The consumer: a stream of records, fetched ahead from the leaders of their partitions.
 
 mod ask;
-mod fetcher;
+pub(crate) mod fetcher;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,14 +16,15 @@ use parking_lot::Mutex;
 use rafka_model::batch::Records;
 use rafka_model::{Offset, PartitionId, RecordBatch, TopicName};
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::debug;
 
-use self::fetcher::{Chunk, Fetcher, Item, Slot};
+use self::fetcher::{Chunk, Fetcher, Item, Progress, Slot};
 use crate::backoff::Random;
 use crate::config::{ConsumerConfig, Subscription};
+use crate::group::{self, Group};
 use crate::{Client, ConsumedRecord, Error, ErrorKind};
 
 /// A stream of records: `Stream<Item = Result<ConsumedRecord, Error>>`.
@@ -32,17 +34,33 @@ use crate::{Client, ConsumedRecord, Error, ErrorKind};
 /// [`ConsumerConfig::stall_ms`]) the consumer keeps trying; after another one the partition that it names is given up,
 /// and the stream ends with the last partition.
 ///
-/// `next()` is cancel safe. Dropping the consumer ends its fetches.
+/// With [`ConsumerConfig::group`] the coordinator of the group says which partitions are read, and may take them back
+/// for another member at any time. Delivery is *at least once*: a record counts as done with when the next one is asked
+/// for, or at [`Consumer::commit`] and [`Consumer::close`]; what was not committed when a member went comes again to
+/// another one. See [`crate::GroupConfig::confirm`] for programs that gather records.
+///
+/// `next()` is cancel safe. Dropping the consumer ends its fetches; a member then leaves its group in the background, if
+/// the runtime lives that long. [`Consumer::close`] waits for it.
 pub struct Consumer {
     inner: Arc<Inner>,
     current: Option<Current>,
-    _stop: DropGuard,
+    /// Given to the user in chunks before `current`, and not confirmed.
+    unconfirmed: BTreeMap<Slot, (Progress, Offset)>,
+    /// Records are done with only when the user says so.
+    confirms: bool,
+    /// Of [`Inner::revocations`], those that `current` is known to have survived.
+    revocations: u64,
+    member: Option<JoinHandle<Result<(), Error>>>,
+    stop: DropGuard,
 }
 
-struct Inner {
-    client: Client,
-    config: ConsumerConfig,
-    fetcher: Mutex<Fetcher>,
+pub(crate) struct Inner {
+    pub(crate) client: Client,
+    pub(crate) config: ConsumerConfig,
+    pub(crate) fetcher: Mutex<Fetcher>,
+    group: Option<Arc<Group>>,
+    /// Counts how often partitions were taken back.
+    revocations: AtomicU64,
     /// For the task that fetches.
     wake: Notify,
     /// For the stream.
@@ -59,18 +77,86 @@ struct Current {
     batches: VecDeque<RecordBatch>,
     records: Option<Records>,
     bytes: usize,
+    /// The offset behind all of it that is wanted.
+    end: Offset,
+    progress: Progress,
+    /// A record was given away since `progress` was told.
+    given: bool,
 }
 
 impl Consumer {
     pub(crate) async fn start(client: Client, config: ConsumerConfig) -> Result<Self, Error> {
+        if config.group.is_some() && config.partitions.is_some() {
+            let what = "a member of a group cannot choose its partitions";
+            return Err(Error::new(ErrorKind::Invalid, what).hint("leave out the partitions, or the group"));
+        }
+        let group = config.group.clone().map(|group| Arc::new(Group::new(client.clone(), group, config.stall_ms)));
         let fetcher = Fetcher::new(config.clone(), client.backoff(), Random::from_system());
         let (fetcher, wake, readable) = (Mutex::new(fetcher), Notify::new(), AtomicWaker::new());
-        let inner = Arc::new(Inner { client, config, fetcher, wake, readable });
+        let revocations = AtomicU64::new(0);
+        let inner = Arc::new(Inner { client, config, fetcher, group, revocations, wake, readable });
         inner.discover(true).await?;
-        inner.fetcher.lock().discovered();
         let stop = CancellationToken::new();
+        let member = match &inner.group {
+            Some(group) => Some(tokio::spawn(group::run(Arc::clone(group), Arc::clone(&inner), stop.clone()))),
+            None => {
+                inner.fetcher.lock().discovered();
+                None
+            }
+        };
         tokio::spawn(run(Arc::clone(&inner), stop.clone()));
-        Ok(Self { inner, current: None, _stop: stop.drop_guard() })
+        let confirms = inner.config.group.as_ref().is_some_and(|group| group.confirm);
+        let (unconfirmed, stop) = (BTreeMap::new(), stop.drop_guard());
+        Ok(Self { inner, current: None, unconfirmed, confirms, revocations: 0, member, stop })
+    }
+
+    /// Every record that the stream gave is done with.
+    pub fn confirm(&mut self) {
+        for (progress, offset) in std::mem::take(&mut self.unconfirmed).into_values() {
+            progress.set(offset);
+        }
+        if let Some(current) = &mut self.current {
+            current.confirm();
+        }
+    }
+
+    /// Commits every record that the stream gave, the last one with it.
+    ///
+    /// Cancel safe: a dropped future leaves open whether it happened.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] without a group; [`ErrorKind::Unreachable`] while the group has no coordinator. Committing
+    /// again later covers what this one did not.
+    pub async fn commit(&mut self) -> Result<(), Error> {
+        self.confirm();
+        match &self.inner.group {
+            Some(group) => group.commit().await,
+            None => Err(Error::new(ErrorKind::Invalid, "a consumer without a group has nothing to commit to")),
+        }
+    }
+
+    /// Ends the consumer. A member of a group commits every record that the stream gave (with
+    /// [`crate::GroupConfig::confirm`] those that were confirmed; without [`crate::GroupConfig::auto_commit_ms`] none) and
+    /// leaves, so that others take over at once.
+    ///
+    /// # Errors
+    /// The coordinator could not be told: it finds out when the member's session ends.
+    pub async fn close(mut self) -> Result<(), Error> {
+        if !self.confirms {
+            self.confirm();
+        }
+        let Self { member, stop, .. } = self;
+        drop(stop);
+        match member {
+            Some(member) => member.await.unwrap_or_else(|_| Err(Error::closed("the runtime"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The partitions that the group has given to this consumer; none without a group.
+    #[must_use]
+    pub fn assignment(&self) -> Vec<(TopicName, PartitionId)> {
+        self.inner.group.as_ref().map(|group| group.assignment()).unwrap_or_default()
     }
 
     /// The topics that are being read at the moment.
@@ -80,6 +166,19 @@ impl Consumer {
     }
 
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<ConsumedRecord, Error>>> {
+        if let (Some(current), false) = (&mut self.current, self.confirms) {
+            current.confirm();
+        }
+        let revocations = self.inner.revocations.load(Ordering::Acquire);
+        if revocations != self.revocations {
+            self.revocations = revocations;
+            if self.current.as_ref().is_some_and(|current| !self.inner.fetcher.lock().has(current.slot)) {
+                self.current.as_mut().expect("looked at above").given = false;
+                self.finish_chunk();
+            }
+            let fetcher = self.inner.fetcher.lock();
+            self.unconfirmed.retain(|slot, _| fetcher.has(*slot));
+        }
         loop {
             if let Some(current) = &mut self.current {
                 match current.next() {
@@ -89,7 +188,14 @@ impl Consumer {
                         self.finish_chunk();
                         return Poll::Ready(Some(Err(error)));
                     }
-                    None => self.finish_chunk(),
+                    None => {
+                        // What follows the last record (markers, compacted records) is done with, too.
+                        (current.from, current.given) = (current.end.max(current.from), true);
+                        if !self.confirms {
+                            current.confirm();
+                        }
+                        self.finish_chunk();
+                    }
                 }
             }
             // First register, then look: what comes in between wakes this task.
@@ -105,10 +211,12 @@ impl Consumer {
     }
 
     fn finish_chunk(&mut self) {
-        if let Some(current) = self.current.take()
-            && self.inner.fetcher.lock().consumed(current.bytes)
-        {
+        let Some(current) = self.current.take() else { return };
+        if self.inner.fetcher.lock().consumed(current.bytes) {
             self.inner.wake.notify_one();
+        }
+        if current.given {
+            self.unconfirmed.insert(current.slot, (current.progress, current.from));
         }
     }
 }
@@ -123,8 +231,16 @@ impl Stream for Consumer {
 
 impl Current {
     fn new(chunk: Chunk) -> Self {
-        let Chunk { slot, topic, partition, from, stop, batches, bytes } = chunk;
-        Self { slot, topic, partition, from, stop, batches, records: None, bytes }
+        let Chunk { slot, topic, partition, from, next, stop, batches, bytes, progress } = chunk;
+        let end = stop.map_or(next, |stop| stop.min(next)).max(from);
+        Self { slot, topic, partition, from, stop, batches, records: None, bytes, end, progress, given: false }
+    }
+
+    /// What was given is done with.
+    fn confirm(&mut self) {
+        if std::mem::take(&mut self.given) {
+            self.progress.set(self.from);
+        }
     }
 
     fn next(&mut self) -> Option<Result<ConsumedRecord, Error>> {
@@ -146,6 +262,7 @@ impl Current {
                 Some(Ok(record)) if self.stop.is_some_and(|stop| record.offset >= stop) => {}
                 Some(Ok(record)) => {
                     self.from = record.offset.plus(1);
+                    self.given = true;
                     return Some(Ok(ConsumedRecord {
                         topic: self.topic.clone(),
                         partition: self.partition,
@@ -170,7 +287,10 @@ impl Current {
 
 impl Inner {
     /// Looks for topics and partitions. At the `first` time everything that was named must be there.
-    async fn discover(&self, first: bool) -> Result<(), Error> {
+    pub(crate) async fn discover(&self, first: bool) -> Result<(), Error> {
+        if let Some(group) = &self.group {
+            return group.discover(&self.config.subscription, first).await;
+        }
         match &self.config.subscription {
             Subscription::Topics(names) => {
                 let found = futures::future::join_all(names.iter().map(|name| self.client.find_topic(name))).await;
@@ -197,8 +317,13 @@ impl Inner {
         Ok(())
     }
 
+    /// Partitions were taken back: the stream must look whether the one that it is in was among them.
+    pub(crate) fn revoked(&self) {
+        self.revocations.fetch_add(1, Ordering::Release);
+    }
+
     /// Something came in for both ends.
-    fn changed(&self) {
+    pub(crate) fn changed(&self) {
         self.wake.notify_one();
         self.readable.wake();
     }
@@ -230,7 +355,7 @@ async fn run(inner: Arc<Inner>, stop: CancellationToken) {
             () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
             // Each wakes this task through `wake` as well; here they are only reaped.
             Some(_) = asked.join_next(), if !asked.is_empty() => {}
-            _ = refresh.tick(), if !over && !inner.config.exit_at_end => {
+            _ = refresh.tick(), if !over && !inner.config.exit_at_end && inner.group.is_none() => {
                 let inner = Arc::clone(&inner);
                 asked.spawn(async move {
                     // Only the first discovery fails.

@@ -203,12 +203,23 @@ fn tidy(attempts: &str) -> String {
 fn kind_of(code: ErrorCode) -> ErrorKind {
     use ErrorCode as C;
     match code {
-        C::UnknownTopicOrPartition | C::UnknownTopicId => ErrorKind::NotFound,
-        C::TopicAlreadyExists | C::DuplicateBrokerRegistration => ErrorKind::Conflict,
+        C::UnknownTopicOrPartition | C::UnknownTopicId | C::GroupIdNotFound => ErrorKind::NotFound,
+        C::TopicAlreadyExists
+        | C::DuplicateBrokerRegistration
+        | C::NonEmptyGroup
+        | C::GroupSubscribedToTopic
+        | C::FencedInstanceId
+        | C::UnreleasedInstanceId => ErrorKind::Conflict,
         C::TopicAuthorizationFailed | C::ClusterAuthorizationFailed => ErrorKind::Denied,
         C::RequestTimedOut => ErrorKind::Timeout,
         C::OutcomeUnknown => ErrorKind::OutcomeUnknown,
-        C::LeaderNotAvailable | C::ControllerUnavailable | C::NotReady | C::Busy => ErrorKind::Unreachable,
+        C::LeaderNotAvailable
+        | C::ControllerUnavailable
+        | C::NotReady
+        | C::Busy
+        | C::NotCoordinator
+        | C::CoordinatorNotAvailable
+        | C::CoordinatorLoadInProgress => ErrorKind::Unreachable,
         C::OffsetOutOfRange
         | C::MessageTooLarge
         | C::InvalidTopic
@@ -219,7 +230,11 @@ fn kind_of(code: ErrorCode) -> ErrorKind {
         | C::InvalidConfig
         | C::InvalidRequest
         | C::UnsupportedCompressionType
-        | C::InvalidRecord => ErrorKind::Invalid,
+        | C::InvalidRecord
+        | C::InvalidGroupId
+        | C::OffsetMetadataTooLarge
+        | C::UnsupportedAssignor
+        | C::InvalidRegularExpression => ErrorKind::Invalid,
         _ => ErrorKind::Failed,
     }
 }
@@ -237,6 +252,16 @@ fn hint_of(code: ErrorCode) -> Option<&'static str> {
             "wait for the replicas, or lower `min.insync.replicas`"
         }
         C::OffsetOutOfRange => "see the offsets there are: `rafka topic offsets`",
+        C::GroupIdNotFound => "list the groups: `rafka group list`",
+        C::NonEmptyGroup | C::GroupSubscribedToTopic => {
+            "stop the group's consumers first: `rafka group describe` shows them"
+        }
+        C::CoordinatorNotAvailable | C::CoordinatorLoadInProgress => {
+            "the group's coordinator is starting or down: `rafka cluster health`"
+        }
+        C::FencedInstanceId | C::UnreleasedInstanceId => {
+            "give each running consumer an instance id of its own, or wait until the session of the old one ends"
+        }
         _ => return None,
     })
 }

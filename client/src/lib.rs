@@ -40,6 +40,7 @@ mod client;
 mod config;
 mod consumer;
 mod error;
+mod group;
 mod leaders;
 mod mesh;
 mod producer;
@@ -48,18 +49,23 @@ mod routes;
 
 pub use admin::{Admin, PerTopic};
 pub use client::{Client, Mesh};
-pub use config::{ClientConfig, ConsumerConfig, OffsetReset, ProducerConfig, Start, Subscription};
+pub use config::{ClientConfig, ConsumerConfig, GroupConfig, OffsetReset, ProducerConfig, Start, Subscription};
 pub use consumer::Consumer;
 pub use error::{Cause, Error, ErrorKind};
+pub use group::{GroupListing, PartitionLag};
 pub use mesh::PeerInfo;
 pub use producer::{Pending, Producer};
 pub use record::{ConsumedRecord, Delivery, Record};
 
 pub use libp2p::{Multiaddr, PeerId};
+pub use rafka_broker::group::request::{
+    Caller, ClassicDescription, ClassicMember, CommittedOffset, ConsumerDescription, ConsumerMember, GroupDescription,
+    GroupKind, GroupState, Listed, TopicPartitions,
+};
 pub use rafka_broker::metadata::{Node, PartitionState};
 pub use rafka_broker::request::{
     Acks, ClusterDescription, FoundOffset, NewTopic, OffsetSpec, SwarmDescription, SwarmPeer, TopicDescription,
 };
 pub use rafka_broker::{ErrorCode, Failure};
 pub use rafka_dht::{Counts as ResolveCounts, Route, Source, TopicView};
-pub use rafka_model::{ClusterId, Compression, Header, NodeId, Offset, PartitionId, Timestamp, TopicName};
+pub use rafka_model::{ClusterId, Compression, Header, NodeId, Offset, PartitionId, Timestamp, TopicId, TopicName};

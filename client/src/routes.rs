@@ -11,7 +11,7 @@ use rafka_dht::{
     Version,
 };
 use rafka_model::limits::ROUTE_CACHE_TOPICS_MAX;
-use rafka_model::{MetadataIndex, PartitionId, TopicName};
+use rafka_model::{MetadataIndex, PartitionId, TopicId, TopicName};
 use rafka_protocols::Protocol;
 use rafka_protocols::resolve::{self, Subject};
 
@@ -113,6 +113,14 @@ impl Routes {
         found.map_err(|error| unresolved(&error, format!("topic {:?} cannot be looked up", topic.as_str())))
     }
 
+    /// The name of a topic.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn name(&self, id: TopicId) -> Result<TopicName, Error> {
+        let found = self.resolver.topic(id, Version::ANY).await;
+        found.map(|view| view.name).map_err(|error| unresolved(&error, format!("topic {id} cannot be looked up")))
+    }
+
     /// `topic` changed at `index`: records from before will not do.
     pub(crate) fn expect(&self, topic: &TopicName, index: MetadataIndex) {
         let version = Version::new(0, index);
@@ -141,6 +149,8 @@ impl Routes {
                 | C::UnknownTopicOrPartition
                 | C::UnknownTopicId
                 | C::NotReady
+                | C::NotCoordinator
+                | C::CoordinatorNotAvailable
         );
         match &failure.leader {
             Some(hint) => self.resolver.learn(route, hint),

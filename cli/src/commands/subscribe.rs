@@ -8,8 +8,8 @@ mod start;
 
 use clap::Args;
 use clap_complete::ArgValueCompleter;
-use futures::{FutureExt as _, StreamExt as _};
-use rafka_client::{ConsumedRecord, Error, PartitionId, Timestamp};
+use futures::FutureExt as _;
+use rafka_client::{ConsumedRecord, Error, GroupConfig, PartitionId, Timestamp};
 
 use self::format::Template;
 use self::pattern::Pattern;
@@ -38,6 +38,14 @@ pub(crate) struct SubscribeArgs {
     /// Begin at the first record of this time: RFC 3339, how long ago (10m), or milliseconds since 1970.
     #[arg(long, group = "start", value_name = "TIME", value_parser = time_flag)]
     from_time: Option<Timestamp>,
+    /// Share the topics with the other subscribers of this group, and go on where the group stopped; the flags that say
+    /// where to begin are for partitions of which nothing is committed. Ctrl-C commits what was written, and leaves.
+    #[arg(short, long, value_name = "GROUP", conflicts_with = "partition",
+        add = ArgValueCompleter::new(crate::complete::groups))]
+    group: Option<String>,
+    /// Name of this subscriber in its group: whoever comes back under it soon gets the same partitions.
+    #[arg(long, value_name = "NAME", requires = "group")]
+    instance: Option<String>,
     /// Only this partition. Repeatable, or separated by commas.
     #[arg(short, long, value_name = "N", value_delimiter = ',')]
     partition: Vec<u32>,
@@ -67,6 +75,10 @@ impl SubscribeArgs {
                 );
             }
         };
+        if self.group.is_some() && self.offset.is_some() {
+            let hint = "move the group with `rafka group seek`, or use --from-beginning or --from-time";
+            return Err(CliError::usage("a group has one offset for each partition").hint(hint));
+        }
         let interrupt = Interrupt::install()?;
         let client = tokio::select! {
             client = self.cluster.connect() => client?,
@@ -80,23 +92,37 @@ impl SubscribeArgs {
             _ => From::End,
         };
         let partitions = Some(self.partition.iter().copied().map(PartitionId).collect::<Vec<_>>());
-        let plan =
-            start::Plan { partitions: partitions.filter(|all| !all.is_empty()), from, exit_at_end: self.exit_at_end };
-        let records = tokio::select! {
+        let partitions = partitions.filter(|all| !all.is_empty());
+        let group = self.group.clone().map(|group| GroupConfig {
+            instance_id: self.instance.clone(),
+            confirm: true,
+            ..GroupConfig::new(group)
+        });
+        let plan = start::Plan { partitions, from, exit_at_end: self.exit_at_end, group };
+        let mut records = tokio::select! {
             records = plan.open(&client, &self.topic) => records?,
             () = interrupt.wait() => return Err(CliError::silent(Exit::Interrupted)),
         };
-        let sink = Sink::stdout(shape);
-        copy(records, sink, self.count.unwrap_or(u64::MAX), &interrupt).await
+        let done = copy(&mut records, Sink::stdout(shape), self.count.unwrap_or(u64::MAX), &interrupt).await;
+        match (done, records.close().await) {
+            (Ok(()), Err(error)) => Err(CliError::from(error).within("the group was not told how far it is")),
+            (done, closed) => {
+                if let Err(error) = closed {
+                    note(CliError::from(error).to_lines().replacen("error: ", "warning: ", 1).trim_end());
+                }
+                done
+            }
+        }
     }
 }
 
 /// Writes records until there are no more, there were enough, or somebody has had enough.
-async fn copy(mut records: start::Records, mut sink: Sink, mut left: u64, interrupt: &Interrupt) -> Result {
+async fn copy(records: &mut start::Records, mut sink: Sink, mut left: u64, interrupt: &Interrupt) -> Result {
     let mut failure = None;
     while left > 0 {
         if interrupt.fired() {
             sink.flush()?;
+            records.confirm();
             return Err(CliError::silent(Exit::Interrupted));
         }
         let next = match records.next().now_or_never() {
@@ -104,6 +130,7 @@ async fn copy(mut records: start::Records, mut sink: Sink, mut left: u64, interr
             None => {
                 // Nothing more at the moment: what is there must be seen.
                 sink.flush()?;
+                records.confirm();
                 tokio::select! {
                     next = records.next() => next,
                     () = interrupt.wait() => continue,
@@ -114,6 +141,9 @@ async fn copy(mut records: start::Records, mut sink: Sink, mut left: u64, interr
             Some(Ok(record)) => {
                 sink.write(&record)?;
                 left -= 1;
+                if sink.is_empty() {
+                    records.confirm();
+                }
             }
             Some(Err(error)) => {
                 sink.flush()?;
@@ -123,6 +153,7 @@ async fn copy(mut records: start::Records, mut sink: Sink, mut left: u64, interr
         }
     }
     sink.flush()?;
+    records.confirm();
     failure.map_or(Ok(()), Err)
 }
 

@@ -6,6 +6,7 @@
 //! was answered splits into one of each kind, up to a number of requests; then they stay together.
 
 mod action;
+mod part;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use rafka_dht::Route;
 use rafka_model::{Monotonic, NodeId, Offset, PartitionId, RecordBatch, TopicId, TopicName};
 
 pub(crate) use self::action::{Action, Answer, Chunk, Flight, Item, Line, Slot};
+pub(crate) use self::part::Progress;
+use self::part::{Part, Parts, Want};
 use crate::backoff::{Backoff, Random};
 use crate::config::{ConsumerConfig, OffsetReset, Start, Subscription};
 use crate::{Error, ErrorKind};
@@ -31,37 +34,6 @@ const HALVES: usize = 2;
 /// Times in a row that nobody knows a topic until it counts as gone.
 const UNKNOWN_MAX: u32 = 6;
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Want {
-    /// The high watermark, to end there.
-    Stop,
-    /// Where to begin.
-    Start(OffsetSpec),
-}
-
-#[derive(Debug)]
-struct Part {
-    topic: TopicName,
-    partition: PartitionId,
-    route: Option<Arc<Route>>,
-    /// The topic that `position` belongs to.
-    topic_id: Option<TopicId>,
-    wants: VecDeque<Want>,
-    position: Offset,
-    stop: Option<Offset>,
-    /// In an action that has not come back.
-    busy: bool,
-    done: bool,
-    /// Had nothing new the last time.
-    quiet: bool,
-    not_before: Monotonic,
-    failures: u32,
-    unknown: u32,
-    failing_since: Option<Monotonic>,
-    /// Order among the ready: who waited longest goes first.
-    turn: u64,
-}
-
 #[derive(Debug, Default)]
 struct Flights {
     bulk: usize,
@@ -74,7 +46,7 @@ pub(crate) struct Fetcher {
     config: ConsumerConfig,
     backoff: Backoff,
     random: Random,
-    parts: Vec<Part>,
+    parts: Parts,
     slots: HashMap<(TopicName, PartitionId), Slot>,
     items: VecDeque<Item>,
     /// Bytes in `items` or taken from there and not consumed yet.
@@ -83,15 +55,17 @@ pub(crate) struct Fetcher {
     reserved: usize,
     flights: BTreeMap<PeerId, Flights>,
     turn: u64,
-    /// The topics of the subscription were found once.
+    /// The topics of the subscription were found once; of a member of a group: it was given partitions once.
     discovered: bool,
+    /// Nothing more will be read.
+    closed: bool,
 }
 
 impl Fetcher {
     pub(crate) fn new(config: ConsumerConfig, backoff: Backoff, random: Random) -> Self {
         let (parts, slots, items, flights) = Default::default();
-        let (buffered, reserved, turn, discovered) = (0, 0, 0, false);
-        Self { config, backoff, random, parts, slots, items, buffered, reserved, flights, turn, discovered }
+        let (buffered, reserved, turn, discovered, closed) = (0, 0, 0, false, false);
+        Self { config, backoff, random, parts, slots, items, buffered, reserved, flights, turn, discovered, closed }
     }
 
     /// A topic has this many partitions. New ones are read from the configured start at the first discovery, and from
@@ -104,39 +78,73 @@ impl Fetcher {
             if !wanted || self.slots.contains_key(&key) {
                 continue;
             }
-            let mut wants = VecDeque::new();
-            if self.config.exit_at_end {
-                wants.push_back(Want::Stop);
-            }
-            let position = match start {
-                Start::Offset(offset) => offset,
-                Start::Earliest | Start::Latest | Start::Time(_) => Offset::ZERO,
-            };
-            match start {
-                Start::Earliest => wants.push_back(Want::Start(OffsetSpec::Earliest)),
-                Start::Latest => wants.push_back(Want::Start(OffsetSpec::Latest)),
-                Start::Time(time) => wants.push_back(Want::Start(OffsetSpec::At(time))),
-                Start::Offset(_) => {}
-            }
-            self.slots.insert(key, Slot(self.parts.len()));
-            self.parts.push(Part {
-                topic: topic.clone(),
-                partition,
-                route: None,
-                topic_id: None,
-                wants,
-                position,
-                stop: None,
-                busy: false,
-                done: false,
-                quiet: false,
-                not_before: Monotonic(0),
-                failures: 0,
-                unknown: 0,
-                failing_since: None,
-                turn: 0,
-            });
+            let part = Part::new(topic.clone(), partition, start, self.config.exit_at_end);
+            let slot = self.parts.push(part);
+            self.slots.insert(key, slot);
         }
+    }
+
+    /// Reads a partition that a group gave to this consumer, from `position`, or from the configured start if nothing
+    /// is committed. How far the user got can be read from what is returned.
+    pub(crate) fn assign(
+        &mut self,
+        topic: &TopicName,
+        id: TopicId,
+        partition: PartitionId,
+        position: Option<Offset>,
+    ) -> Progress {
+        self.discovered = true;
+        let start = position.map_or(self.config.start, Start::Offset);
+        let mut part = Part::new(topic.clone(), partition, start, self.config.exit_at_end);
+        (part.assigned, part.topic_id) = (Some(id), Some(id));
+        let progress = part.progress.clone();
+        let slot = self.parts.push(part);
+        if let Some(before) = self.slots.insert((topic.clone(), partition), slot) {
+            self.drop_slot(before);
+        }
+        progress
+    }
+
+    /// Stops reading a partition that a group took back; what was fetched of it and not taken yet is dropped.
+    pub(crate) fn revoke(&mut self, id: TopicId, partition: PartitionId) {
+        let assigned = |(_, part): &(Slot, &Part)| part.assigned == Some(id) && part.partition == partition;
+        let Some((slot, part)) = self.parts.iter().find(assigned) else { return };
+        let key = (part.topic.clone(), partition);
+        if self.slots.get(&key) == Some(&slot) {
+            self.slots.remove(&key);
+        }
+        self.drop_slot(slot);
+    }
+
+    fn drop_slot(&mut self, slot: Slot) {
+        self.parts.remove(slot);
+        let mut dropped = 0;
+        self.items.retain(|item| match item {
+            Item::Chunk(chunk) if chunk.slot == slot => {
+                dropped += chunk.bytes;
+                false
+            }
+            _ => true,
+        });
+        self.buffered = self.buffered.saturating_sub(dropped);
+    }
+
+    /// False once a group has taken the partition back.
+    pub(crate) fn has(&self, slot: Slot) -> bool {
+        self.parts.has(slot)
+    }
+
+    /// An error for the user that is not of a partition.
+    pub(crate) fn tell(&mut self, error: Error) {
+        self.items.push_back(Item::Error(error));
+    }
+
+    /// The last item: nothing more is read.
+    pub(crate) fn fail(&mut self, error: Error) {
+        self.closed = true;
+        self.parts = Parts::default();
+        self.slots.clear();
+        self.tell(error);
     }
 
     /// All topics of the subscription that exist now were told.
@@ -146,18 +154,14 @@ impl Fetcher {
 
     /// Topics that are being read.
     pub(crate) fn topics(&self) -> Vec<TopicName> {
-        let reading: BTreeSet<_> = self.parts.iter().filter(|part| !part.done).map(|part| &part.topic).collect();
+        let reading: BTreeSet<_> = self.parts.values().filter(|part| !part.done).map(|part| &part.topic).collect();
         reading.into_iter().cloned().collect()
     }
 
     /// What to do now.
     pub(crate) fn poll(&mut self, now: Monotonic) -> Vec<Action> {
-        let mut ready: Vec<_> = (0..self.parts.len())
-            .filter(|slot| {
-                let part = &self.parts[*slot];
-                !part.busy && !part.done && part.not_before <= now
-            })
-            .collect();
+        let is_ready = |part: &Part| !part.busy && !part.done && part.not_before <= now;
+        let mut ready: Vec<_> = self.parts.iter().filter(|(_, part)| is_ready(part)).map(|(slot, _)| slot).collect();
         ready.sort_by_key(|slot| self.parts[*slot].turn);
         let mut actions = Vec::new();
         let mut lists: BTreeMap<PeerId, Vec<Line<OffsetSpec>>> = BTreeMap::new();
@@ -166,10 +170,10 @@ impl Fetcher {
             let part = &mut self.parts[slot];
             let Some(route) = part.route.clone() else {
                 part.busy = true;
-                actions.push(Action::Route { slot: Slot(slot), topic: part.topic.clone(), partition: part.partition });
+                actions.push(Action::Route { slot, topic: part.topic.clone(), partition: part.partition });
                 continue;
             };
-            let (slot, peer) = (Slot(slot), route.peer);
+            let peer = route.peer;
             match part.wants.front() {
                 Some(want) => {
                     part.busy = true;
@@ -199,11 +203,11 @@ impl Fetcher {
             return;
         }
         if all >= FETCHES_APART {
-            let any_busy = lines.iter().any(|line| !self.parts[line.slot.0].quiet);
+            let any_busy = lines.iter().any(|line| !self.parts[line.slot].quiet);
             self.take_off(peer, any_busy, lines, out);
             return;
         }
-        let (quiet, busy): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| self.parts[line.slot.0].quiet);
+        let (quiet, busy): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| self.parts[line.slot].quiet);
         // With one half in flight already, what is ready is the other half.
         let each = busy.len().div_ceil(HALVES.saturating_sub(bulk).max(1)).max(1);
         for half in busy.chunks(each) {
@@ -228,24 +232,24 @@ impl Fetcher {
         flights.all += 1;
         flights.bulk += usize::from(bulk);
         for line in &lines {
-            self.parts[line.slot.0].busy = true;
+            self.parts[line.slot].busy = true;
         }
         out.push(Action::Fetch { flight: Flight { peer, bytes, bulk }, lines });
     }
 
     /// When to [`Self::poll`] next if nothing else happens.
     pub(crate) fn next_deadline(&self, now: Monotonic) -> Option<Monotonic> {
-        let waiting = self.parts.iter().filter(|part| !part.busy && !part.done && part.not_before > now);
+        let waiting = self.parts.values().filter(|part| !part.busy && !part.done && part.not_before > now);
         waiting.map(|part| part.not_before).min()
     }
 
     /// The leader of a partition was found, or not.
     pub(crate) fn routed(&mut self, now: Monotonic, slot: Slot, result: Result<Arc<Route>, Error>) {
         match result {
-            _ if self.parts[slot.0].done => {}
+            _ if !self.is_read(slot) => {}
             Ok(route) => {
                 let exit_at_end = self.config.exit_at_end;
-                let part = &mut self.parts[slot.0];
+                let part = &mut self.parts[slot];
                 part.busy = false;
                 part.unknown = 0;
                 let topic = route.topic;
@@ -258,12 +262,13 @@ impl Fetcher {
                 }
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.parts[slot.0].unknown += 1;
-                if self.parts[slot.0].unknown < UNKNOWN_MAX {
+                self.parts[slot].unknown += 1;
+                if self.parts[slot].unknown < UNKNOWN_MAX {
                     return self.retry(now, slot, error, false);
                 }
-                // Topics that a pattern found may go as they came.
-                let told = matches!(self.config.subscription, Subscription::Topics(_)).then_some(error);
+                // Topics that a pattern found, or a group gave, may go as they came.
+                let named = matches!(self.config.subscription, Subscription::Topics(_)) && self.config.group.is_none();
+                let told = named.then_some(error);
                 self.gone(slot, told);
             }
             Err(error) => self.retry(now, slot, error, false),
@@ -272,28 +277,26 @@ impl Fetcher {
 
     /// A topic does not exist any more. Told once, not for each of its partitions.
     fn gone(&mut self, slot: Slot, told: Option<Error>) {
-        let topic = self.parts[slot.0].topic.clone();
+        let topic = self.parts[slot].topic.clone();
         self.end(slot, told);
-        for other in 0..self.parts.len() {
-            let part = &self.parts[other];
-            if part.topic == topic && !part.done && part.unknown > 0 {
-                self.end(Slot(other), None);
-            }
+        let others = self.parts.iter().filter(|(_, part)| part.topic == topic && !part.done && part.unknown > 0);
+        for other in others.map(|(slot, _)| slot).collect::<Vec<_>>() {
+            self.end(other, None);
         }
         // A topic made again under the same name is found again.
-        self.slots.retain(|_, slot| self.parts[slot.0].topic != topic || !self.parts[slot.0].done);
+        self.slots.retain(|_, slot| self.parts[*slot].topic != topic || !self.parts[*slot].done);
     }
 
     /// An offset was looked up, or not.
     pub(crate) fn listed(&mut self, now: Monotonic, slot: Slot, node: NodeId, result: Result<FoundOffset, Failure>) {
+        if !self.is_read(slot) {
+            return;
+        }
         let found = match result {
             Ok(found) => found,
             Err(failure) => return self.refused(now, slot, node, &failure),
         };
-        let part = &mut self.parts[slot.0];
-        if part.done {
-            return;
-        }
+        let part = &mut self.parts[slot];
         part.busy = false;
         match (part.wants.pop_front(), found.offset) {
             (Some(Want::Stop), offset) => part.stop = Some(offset.unwrap_or(Offset::ZERO)),
@@ -303,6 +306,9 @@ impl Fetcher {
                 part.wants.push_front(Want::Start(OffsetSpec::Latest));
             }
             (Some(Want::Start(_)) | None, _) => {}
+        }
+        if part.wants.is_empty() {
+            part.progress.begin(part.position);
         }
         self.finish_if_at_end(slot);
     }
@@ -317,8 +323,8 @@ impl Fetcher {
         self.landed(flight);
         for (line, result) in lines {
             match result {
-                // Ended meanwhile.
-                _ if self.parts[line.slot.0].done => {}
+                // Ended, or taken back, meanwhile.
+                _ if !self.is_read(line.slot) => {}
                 Ok(answer) => self.answered(now, line, answer),
                 Err(failure) => self.refused(now, line.slot, line.route.leader, &failure),
             }
@@ -338,7 +344,7 @@ impl Fetcher {
 
     fn answered(&mut self, now: Monotonic, line: Line<Offset>, answer: Answer) {
         self.turn += 1;
-        let part = &mut self.parts[line.slot.0];
+        let part = &mut self.parts[line.slot];
         let (topic, partition, from) = (part.topic.clone(), part.partition, line.wanted);
         let batches = match answer.batches {
             Ok(batches) => batches,
@@ -362,21 +368,31 @@ impl Fetcher {
             part.position = next;
             let (stop, bytes) = (part.stop, batches.iter().map(RecordBatch::len).sum());
             self.buffered += bytes;
-            let batches = batches.into();
-            self.items.push_back(Item::Chunk(Chunk { slot: line.slot, topic, partition, from, stop, batches, bytes }));
+            let (slot, batches, progress) = (line.slot, batches.into(), part.progress.clone());
+            self.items.push_back(Item::Chunk(Chunk {
+                slot,
+                topic,
+                partition,
+                from,
+                next,
+                stop,
+                batches,
+                bytes,
+                progress,
+            }));
         }
         self.finish_if_at_end(line.slot);
     }
 
     fn finish_if_at_end(&mut self, slot: Slot) {
-        let part = &mut self.parts[slot.0];
+        let part = &mut self.parts[slot];
         part.done |= part.wants.is_empty() && part.stop.is_some_and(|stop| part.position >= stop);
     }
 
     /// A node refused one partition's line.
     fn refused(&mut self, now: Monotonic, slot: Slot, node: NodeId, failure: &Failure) {
         use ErrorCode as C;
-        let part = &mut self.parts[slot.0];
+        let part = &mut self.parts[slot];
         let what = format!("reading {}/{}", part.topic, part.partition);
         let error = Error::refused(what, failure, Some(node));
         match failure.code {
@@ -415,15 +431,15 @@ impl Fetcher {
         if let Some(flight) = flight {
             self.landed(flight);
         }
-        for slot in slots {
-            self.parts[slot.0].route = None;
-            self.retry(now, *slot, error.clone(), false);
+        for slot in slots.iter().filter(|slot| self.parts.has(**slot)).copied().collect::<Vec<_>>() {
+            self.parts[slot].route = None;
+            self.retry(now, slot, error.clone(), false);
         }
     }
 
     fn retry(&mut self, now: Monotonic, slot: Slot, error: Error, at_once: bool) {
         let stall = Duration::from_millis(self.config.stall_ms);
-        let part = &mut self.parts[slot.0];
+        let part = &mut self.parts[slot];
         if part.done {
             return;
         }
@@ -451,7 +467,10 @@ impl Fetcher {
 
     /// Stops reading a partition.
     pub(crate) fn end(&mut self, slot: Slot, error: Option<Error>) {
-        let part = &mut self.parts[slot.0];
+        if !self.parts.has(slot) {
+            return;
+        }
+        let part = &mut self.parts[slot];
         part.done = true;
         part.busy = false;
         self.items.extend(error.map(Item::Error));
@@ -473,8 +492,13 @@ impl Fetcher {
 
     /// True once nothing more will come.
     pub(crate) fn is_over(&self) -> bool {
-        let endless = matches!(self.config.subscription, Subscription::Matching(_)) && !self.config.exit_at_end;
-        self.discovered && !endless && self.items.is_empty() && self.parts.iter().all(|part| part.done)
+        let grows = matches!(self.config.subscription, Subscription::Matching(_)) || self.config.group.is_some();
+        let ended = self.discovered && (self.config.exit_at_end || !grows) && self.parts.values().all(|part| part.done);
+        self.items.is_empty() && (ended || self.closed)
+    }
+
+    fn is_read(&self, slot: Slot) -> bool {
+        self.parts.has(slot) && !self.parts[slot].done
     }
 }
 

@@ -10,7 +10,7 @@ use crate::group::request::{
 };
 use crate::group::rules::Rule;
 use crate::group::testing::*;
-use crate::group::{Config, GroupReply, GroupRequest, MigrationPolicy};
+use crate::group::{Config, GroupRecord, GroupReply, GroupRequest, MigrationPolicy};
 
 use super::protocol::{Named, read_assignment};
 
@@ -302,6 +302,13 @@ fn expressions_stand_for_topics_that_come_and_go() {
         let request = ConsumerHeartbeat { subscribed_regex: Some(bad.to_owned()), ..a.staying() };
         assert_eq!(ask(&mut desk, request), Err(ErrorCode::InvalidRegularExpression), "{bad:.20}");
     }
+    let mut many = (0..100).map(|i| Client { regex: Some(format!("x{i}")), ..client(&format!("m{i}"), &[]) });
+    let refused = many.find_map(|mut one| one.beat(&mut desk).err());
+    assert_eq!(refused, Some(ErrorCode::InvalidRegularExpression), "each costs time whenever topics come or go");
+    desk.pass(50_000);
+    a.epoch = 0;
+    a.beat(&mut desk).expect("joins");
+    settle(&mut desk, &mut [&mut a]);
     let none = ConsumerHeartbeat {
         subscribed_regex: Some(String::new()),
         subscribed_topics: Some(vec!["xor".into()]),
@@ -314,6 +321,13 @@ fn expressions_stand_for_topics_that_come_and_go() {
     assert_eq!(a.owned, [(3, 0), (3, 1)].into());
 }
 
+/// The newest record of each key, without tombstones.
+fn compacted(log: &[GroupRecord]) -> Vec<GroupRecord> {
+    let is_newest = |(i, one): &(usize, &GroupRecord)| log[i + 1..].iter().all(|other| other.key != one.key);
+    let newest = log.iter().enumerate().filter(is_newest);
+    newest.map(|(_, one)| one.clone()).filter(|one| one.value.is_some()).collect()
+}
+
 #[test]
 fn a_restart_changes_nothing() {
     let mut desk = desk();
@@ -324,11 +338,23 @@ fn a_restart_changes_nothing() {
     for i in 0..4 {
         clients[i].beat(&mut desk).expect("joins");
         for _ in 0..3 {
+            // A new coordinator does not let a target wait.
+            desk.restart();
             let before = desk.describe("g");
+            let whole = desk.log.clone();
+            desk.log = compacted(&whole);
+            desk.restart();
+            assert_eq!(desk.describe("g"), before, "compaction changes nothing either");
+            desk.log = whole;
             desk.restart();
             assert_eq!(desk.describe("g"), before);
             desk.pass(1_100);
             clients[..=i].iter_mut().for_each(|client| drop(client.beat(&mut desk).expect("lives")));
+            clients[0].topics.reverse();
+            let again =
+                ConsumerHeartbeat { subscribed_topics: Some(clients[0].topics[..1].to_vec()), ..clients[0].staying() };
+            let reply = ask(&mut desk, again).expect("lives");
+            clients[0].take(&reply);
         }
     }
     settle(&mut desk, &mut clients.iter_mut().collect::<Vec<_>>());
@@ -636,7 +662,7 @@ fn groups_keep_their_kind_where_migration_is_off_or_cannot_be() {
     let asked = desk.ask(GroupRequest::Join(Join { protocol_type: "connect".to_owned(), ..join_as("c") }));
     desk.pass(0);
     let joined = desk.joined(asked);
-    desk.sync_all(&[joined.clone()], &["a"]);
+    desk.sync_all(std::slice::from_ref(&joined), &["a"]);
     assert_eq!(new.beat(&mut desk).err(), Some(ErrorCode::GroupIdNotFound), "these are no consumers");
     assert_eq!(desk.beat(&joined), Ok(()));
     desk.leave(&[(&joined.member_id, None)]).expect("a member");

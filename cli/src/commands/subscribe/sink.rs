@@ -47,6 +47,11 @@ impl Sink {
         if self.buffer.len() < WRITE_BYTES { Ok(()) } else { self.flush() }
     }
 
+    /// True if everything taken was written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
     /// Writes what is in the buffer.
     ///
     /// # Errors

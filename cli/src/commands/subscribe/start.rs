@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use futures::StreamExt as _;
 use futures::stream::{BoxStream, SelectAll};
 use rafka_client::{
-    Client, ConsumerConfig, Offset, OffsetSpec, PartitionId, Start, Subscription, Timestamp, TopicDescription,
-    TopicName,
+    Client, Consumer, ConsumerConfig, Error, GroupConfig, Offset, OffsetSpec, PartitionId, Start, Subscription,
+    Timestamp, TopicDescription, TopicName,
 };
 
 use super::Item;
@@ -32,10 +32,39 @@ pub(super) struct Plan {
     pub(super) partitions: Option<Vec<PartitionId>>,
     pub(super) from: From,
     pub(super) exit_at_end: bool,
+    pub(super) group: Option<GroupConfig>,
 }
 
-/// Records of one or several consumers.
-pub(super) type Records = SelectAll<BoxStream<'static, Item>>;
+/// Records of one or several consumers, or of a member of a group.
+pub(super) enum Records {
+    Alone(SelectAll<BoxStream<'static, Item>>),
+    Member(Box<Consumer>),
+}
+
+impl Records {
+    /// Cancel safe.
+    pub(super) async fn next(&mut self) -> Option<Item> {
+        match self {
+            Self::Alone(streams) => streams.next().await,
+            Self::Member(consumer) => consumer.next().await,
+        }
+    }
+
+    /// What was given was written, and need not come again.
+    pub(super) fn confirm(&mut self) {
+        if let Self::Member(consumer) = self {
+            consumer.confirm();
+        }
+    }
+
+    /// Commits what was confirmed, and leaves.
+    pub(super) async fn close(self) -> std::result::Result<(), Error> {
+        match self {
+            Self::Alone(_) => Ok(()),
+            Self::Member(consumer) => consumer.close().await,
+        }
+    }
+}
 
 impl Plan {
     pub(super) async fn open(&self, client: &Client, pattern: &Pattern) -> Result<Records> {
@@ -48,7 +77,10 @@ impl Plan {
             From::BeforeEnd(records) => return self.before_end(client, pattern, records).await,
         };
         let config = self.config(pattern.subscription(), start);
-        Ok([consumer(client, config).await?].into_iter().collect())
+        if config.group.is_some() {
+            return Ok(Records::Member(Box::new(client.consumer(config).await?)));
+        }
+        Ok(Records::Alone([consumer(client, config).await?].into_iter().collect()))
     }
 
     fn config(&self, subscription: Subscription, start: Start) -> ConsumerConfig {
@@ -56,6 +88,7 @@ impl Plan {
             partitions: self.partitions.clone(),
             start,
             exit_at_end: self.exit_at_end,
+            group: self.group.clone(),
             refresh_ms: REFRESH_MS,
             ..ConsumerConfig::new(subscription)
         }
@@ -80,7 +113,7 @@ impl Plan {
 
     /// Each partition begins at an offset of its own, so those that share one share a consumer.
     async fn before_end(&self, client: &Client, pattern: &Pattern, records: i64) -> Result<Records> {
-        let mut streams = Records::new();
+        let mut streams = SelectAll::new();
         let topics = topics(client, pattern).await?;
         for topic in &topics {
             for (start, partitions) in self.starts(client, topic, records).await? {
@@ -95,7 +128,7 @@ impl Plan {
             let known: Vec<TopicName> = topics.into_iter().map(|topic| topic.name).collect();
             streams.push(consumer(client, self.config(pattern.except(known), Start::Earliest)).await?);
         }
-        Ok(streams)
+        Ok(Records::Alone(streams))
     }
 
     async fn starts(

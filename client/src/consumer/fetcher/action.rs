@@ -8,6 +8,7 @@ use rafka_broker::request::OffsetSpec;
 use rafka_dht::Route;
 use rafka_model::{BatchError, Offset, PartitionId, RecordBatch, TopicName};
 
+use super::Progress;
 use crate::Error;
 
 /// A partition's place in the fetcher.
@@ -66,9 +67,12 @@ pub(crate) struct Chunk {
     pub(crate) partition: PartitionId,
     /// Records below were read before.
     pub(crate) from: Offset,
+    /// The offset behind the last batch.
+    pub(crate) next: Offset,
     /// Records from here on are not wanted.
     pub(crate) stop: Option<Offset>,
     pub(crate) batches: VecDeque<RecordBatch>,
     /// To give back through [`Fetcher::consumed`].
     pub(crate) bytes: usize,
+    pub(crate) progress: Progress,
 }

@@ -393,3 +393,86 @@ proptest! {
         }
     }
 }
+
+fn in_group(config: ConsumerConfig) -> Fetcher {
+    Fetcher::new(config.in_group("g"), Backoff::new(50, 1000), Random::seeded(3))
+}
+
+fn chunk(fetcher: &mut Fetcher) -> Chunk {
+    match fetcher.take() {
+        Some(Item::Chunk(chunk)) => chunk,
+        other => panic!("expected a chunk, got {other:?}"),
+    }
+}
+
+#[test]
+fn a_partition_of_a_group_is_read_from_what_was_committed_or_from_the_start() {
+    let mut fetcher = in_group(ConsumerConfig { start: Start::Latest, ..config() });
+    let committed = fetcher.assign(&topic(), TopicId([1; 16]), PartitionId(0), Some(Offset(7)));
+    let new = fetcher.assign(&topic(), TopicId([1; 16]), PartitionId(1), None);
+    assert_eq!((committed.get(), new.get()), (Some(Offset(7)), None), "the second is not known yet");
+    let fetches: Vec<_> = settle(&mut fetcher, T0, 1, 40).iter().flat_map(|action| fetch(action).1).collect();
+    assert_eq!(fetches.iter().map(|line| line.wanted).collect::<Vec<_>>(), [Offset(7), Offset(40)]);
+    assert_eq!(new.get(), Some(Offset(40)), "what is never read is committed from there, too");
+}
+
+#[test]
+fn a_partition_that_is_taken_back_leaves_nothing_behind() {
+    let mut fetcher = in_group(config());
+    for partition in 0..2 {
+        fetcher.assign(&topic(), TopicId([1; 16]), PartitionId(partition), Some(Offset(0)));
+    }
+    let fetches = settle(&mut fetcher, T0, 1, 0);
+    assert_eq!(fetches.len(), 2);
+    reply(&mut fetcher, T0, &fetches[0], |_| answer(2, vec![batch(0, &["a", "b"])]));
+    fetcher.revoke(TopicId([1; 16]), PartitionId(0));
+    fetcher.revoke(TopicId([1; 16]), PartitionId(1));
+    assert!(fetcher.take().is_none(), "what was fetched is dropped");
+    assert_eq!(fetcher.buffered, 0);
+    reply(&mut fetcher, T0, &fetches[1], |_| answer(2, vec![batch(0, &["a", "b"])]));
+    assert!(fetcher.take().is_none() && fetcher.poll(T0).is_empty(), "what comes late is ignored");
+    assert_eq!((fetcher.reserved, fetcher.topics()), (0, vec![]));
+    assert!(!fetcher.is_over(), "others may come");
+}
+
+#[test]
+fn a_partition_that_comes_back_is_read_as_a_new_one() {
+    let mut fetcher = in_group(config());
+    let before = fetcher.assign(&topic(), TopicId([1; 16]), only(), Some(Offset(0)));
+    let late = settle(&mut fetcher, T0, 1, 0);
+    fetcher.revoke(TopicId([1; 16]), only());
+    let now = fetcher.assign(&topic(), TopicId([1; 16]), only(), Some(Offset(5)));
+    before.set(Offset(3));
+    assert_eq!(now.get(), Some(Offset(5)));
+    reply(&mut fetcher, T0, &late[0], |_| answer(2, vec![batch(0, &["a", "b"])]));
+    assert!(fetcher.take().is_none(), "an answer to the old one");
+    let fetches = settle(&mut fetcher, T0, 1, 0);
+    reply(&mut fetcher, T0, &fetches[0], |line| {
+        assert_eq!(line.wanted, Offset(5));
+        answer(7, vec![batch(5, &["f", "g"])])
+    });
+    let chunk = chunk(&mut fetcher);
+    assert_eq!((chunk.from, chunk.next), (Offset(5), Offset(7)));
+    assert!(fetcher.has(chunk.slot));
+}
+
+#[test]
+fn a_member_that_ends_at_the_end_waits_for_partitions_first() {
+    let mut fetcher = in_group(ConsumerConfig { exit_at_end: true, ..config() });
+    assert!(!fetcher.is_over(), "none were given yet");
+    fetcher.assign(&topic(), TopicId([1; 16]), only(), Some(Offset(4)));
+    settle(&mut fetcher, T0, 1, 4);
+    assert!(fetcher.is_over(), "it ends where it begins");
+}
+
+#[test]
+fn a_consumer_that_cannot_go_on_says_so_and_ends() {
+    let mut fetcher = in_group(config());
+    fetcher.assign(&topic(), TopicId([1; 16]), only(), Some(Offset(0)));
+    let fetches = settle(&mut fetcher, T0, 1, 0);
+    fetcher.fail(Error::new(ErrorKind::Conflict, "another member has this name"));
+    reply(&mut fetcher, T0, &fetches[0], |_| answer(2, vec![batch(0, &["a"])]));
+    assert!(!fetcher.is_over());
+    assert_eq!(error(&mut fetcher).kind(), ErrorKind::Conflict);
+    assert!(fetcher.is_over());
+}
