@@ -204,7 +204,7 @@ impl Group {
             subscribed_topics: member.subscription.topics.iter().cloned().collect(),
             subscribed_regex: member.subscription.regex.clone().unwrap_or_default(),
             assignment: told(&member.current.assigned),
-            target: self.target.get(id).map(|target| wanted(target)).unwrap_or_default(),
+            target: self.target.get(id).map(wanted).unwrap_or_default(),
             is_classic: member.is_classic(),
         });
         ConsumerDescription {

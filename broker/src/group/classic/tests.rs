@@ -1,3 +1,6 @@
+use bytes::Bytes;
+use rafka_model::limits::{GROUP_ASSIGNMENT_BYTES_MAX, GROUP_LEAVING_MAX, GROUP_METADATA_BYTES_MAX, GROUP_PENDING_MAX};
+
 use crate::ErrorCode;
 use crate::group::Config;
 use crate::group::request::{
@@ -440,4 +443,42 @@ fn thousands_of_members_settle_without_looking_at_all_for_each() {
     assert!(joined[1..].iter().all(|one| desk.beat(one) == Ok(())));
     desk.pass(1_000);
     assert_eq!((described(&mut desk).state, desk.coordinator.stats().members), (GroupState::PreparingRebalance, 2_999));
+}
+
+#[test]
+fn what_members_leave_in_memory_is_bounded() {
+    let mut desk = Desk::new(quick());
+    let with = |bytes: usize| {
+        let metadata = Bytes::from(vec![0; bytes]);
+        Join { protocols: vec![Protocol { name: "range".to_owned(), metadata }], ..join_as("c") }
+    };
+    let large = desk.ask(GroupRequest::Join(with(GROUP_METADATA_BYTES_MAX + 1)));
+    assert_eq!(desk.refused(large), ErrorCode::InvalidRequest);
+    let many: Vec<_> = (0..32).map(|_| desk.ask(GroupRequest::Join(with(GROUP_METADATA_BYTES_MAX)))).collect();
+    assert_eq!(desk.refused(many[31]), ErrorCode::GroupMaxSizeReached, "with their names they are too many");
+    desk.restart();
+    let given = |desk: &mut Desk| {
+        let asked = desk.ask(GroupRequest::Join(Join { requires_member_id: true, ..join_as("c") }));
+        desk.answer(asked).expect("at once").map(|_| ()).map_err(|failure| failure.code)
+    };
+    assert!((0..GROUP_PENDING_MAX).all(|_| given(&mut desk) == Ok(())));
+    assert_eq!(given(&mut desk), Err(ErrorCode::Busy));
+    desk.pass(10_000);
+    assert_eq!(given(&mut desk), Ok(()), "they did not come");
+    let left = desk.leave(&vec![("", None); GROUP_LEAVING_MAX + 1]);
+    assert_eq!(left, Err(ErrorCode::InvalidRequest));
+}
+
+#[test]
+fn an_assignment_that_is_too_large_begins_another_generation() {
+    let mut desk = Desk::new(quick());
+    let (one, two) = (desk.ask(join("one")), desk.ask(join("two")));
+    desk.pass(0);
+    let (one, two) = (desk.joined(one), desk.joined(two));
+    let waits = desk.ask(sync(&two, vec![]));
+    let large = Bytes::from(vec![0; GROUP_ASSIGNMENT_BYTES_MAX + 1]);
+    let leads = desk.ask(sync(&one, vec![(one.member_id.clone(), large)]));
+    assert_eq!((desk.refused(leads), desk.refused(waits)), (ErrorCode::Unknown, ErrorCode::Unknown));
+    assert_eq!(described(&mut desk).state, GroupState::PreparingRebalance);
+    assert!(desk.log.is_empty(), "nothing of it was written");
 }

@@ -41,10 +41,7 @@ impl Group {
             request.member_id.as_str().into()
         };
         let holder = request.instance_id.as_ref().and_then(|name| self.instances.get(name)).cloned();
-        let grows = !self.members.contains_key(&id) && holder.is_none();
-        if grows && self.members.len() >= work.config.consumer_max_size {
-            return refuse(ErrorCode::GroupMaxSizeReached, format!("group has {} members", self.members.len()));
-        }
+        self.has_room(work, !self.members.contains_key(&id) && holder.is_none())?;
         self.check_protocols(request, &id)?;
         let subscription = read_join(request)?;
         if is_new && request.requires_member_id && request.instance_id.is_none() {
@@ -61,7 +58,7 @@ impl Group {
             _ => {}
         }
         let owned = by_id(&subscription.owned, work.context.image);
-        self.advance(work, &id, subscribed(request, subscription), Some(&owned));
+        self.advance(work, &id, Some(subscribed(request, subscription)), Some(&owned));
         self.heard(work, &id);
         let due = later(work.context.now, i64::from(request.rebalance_timeout_ms));
         let Some(member) = self.members.get_mut(&id) else {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rafka_model::limits::GROUP_TOPICS_MAX;
+use rafka_model::limits::{GROUP_BYTES_MAX, GROUP_MEMBERS_MAX, GROUP_REGEXES_MAX, GROUP_TOPICS_MAX};
 
 use super::assignor::Assignor;
 use super::metadata::compile;
@@ -111,17 +111,25 @@ impl Group {
             id => id.into(),
         };
         let joins = request.member_epoch == JOIN;
-        if joins && !self.members.contains_key(&id) && self.members.len() >= work.config.consumer_max_size {
+        if joins && !self.members.contains_key(&id) {
             let replaces = request.instance_id.as_ref().is_some_and(|name| self.instances.contains_key(name));
-            if !replaces {
-                return refuse(ErrorCode::GroupMaxSizeReached, format!("group has {} members", self.members.len()));
-            }
+            self.has_room(work, !replaces)?;
+        }
+        if let Some(expression) = request.subscribed_regex.as_ref().filter(|expression| !expression.is_empty())
+            && !self.expressions.contains_key(expression)
+            && self.expressions.len() >= GROUP_REGEXES_MAX
+        {
+            let why = format!("the group has {GROUP_REGEXES_MAX} different regular expressions, no more are allowed");
+            return refuse(ErrorCode::InvalidRegularExpression, why);
         }
         self.admit(work, request, &id)?;
 
-        let subscription = self.subscription(request, &id);
-        let before = self.members.get(&id).map(|member| member.current.clone()).unwrap_or_default();
-        self.advance(work, &id, subscription, request.owned.as_deref());
+        let known = self.members.get(&id).map(|member| &member.subscription);
+        let subscription = match known {
+            Some(known) if says_nothing_new(known, request) => None,
+            known => Some(subscription(known.cloned().unwrap_or_default(), request)),
+        };
+        let is_news = self.advance(work, &id, subscription, request.owned.as_deref());
         self.heard(work, &id);
 
         let Some(member) = self.members.get(&id) else {
@@ -129,10 +137,7 @@ impl Group {
         };
         let subscribes = request.subscribed_topics.is_some() || request.subscribed_regex.is_some();
         let is_full = request.rebalance_timeout_ms >= 0 && subscribes && request.owned.is_some();
-        let same = |a: &Owned, b: &Owned| {
-            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.0 == b.0 && a.1.keys().eq(b.1.keys()))
-        };
-        let tell = joins || is_full || !same(&before.assigned, &member.current.assigned);
+        let tell = joins || is_full || is_news;
         Ok(ConsumerHeartbeatReply {
             member_id: id.to_string(),
             member_epoch: member.current.epoch,
@@ -183,72 +188,71 @@ impl Group {
         }
     }
 
-    /// What the member reads from now on: what the request leaves out stays.
-    fn subscription(&self, request: &ConsumerHeartbeat, id: &str) -> Subscription {
-        let known = self.members.get(id).map(|member| member.subscription.clone()).unwrap_or_default();
-        let regex = match &request.subscribed_regex {
-            Some(regex) => Some(regex.clone()).filter(|regex| !regex.is_empty()),
-            None => known.regex,
-        };
-        let topics = request.subscribed_topics.as_ref().map(|topics| topics.iter().cloned().collect::<BTreeSet<_>>());
-        let timeout = Some(request.rebalance_timeout_ms).filter(|ms| *ms >= 0);
-        Subscription {
-            instance_id: request.instance_id.clone().or(known.instance_id),
-            rack_id: request.rack_id.clone().or(known.rack_id),
-            caller: request.caller.clone(),
-            topics: topics.unwrap_or(known.topics),
-            regex,
-            rebalance_timeout_ms: timeout.unwrap_or(known.rebalance_timeout_ms),
-            assignor: request.server_assignor.clone().or(known.assignor),
-            classic: None,
+    /// Whether one more member fits in, or a known one with more to say.
+    pub(super) fn has_room(&self, work: &Work<'_>, is_new: bool) -> Result<(), Failure> {
+        let limit = work.config.consumer_max_size.min(GROUP_MEMBERS_MAX);
+        if is_new && self.members.len() >= limit {
+            let why = format!("the group has {} members, limit is {limit}", self.members.len());
+            return refuse(ErrorCode::GroupMaxSizeReached, why);
         }
+        if self.bytes >= GROUP_BYTES_MAX {
+            let why = format!("the members of the group take more than {GROUP_BYTES_MAX} bytes");
+            return refuse(ErrorCode::GroupMaxSizeReached, why);
+        }
+        Ok(())
     }
 
-    /// Writes down what the member reads, makes the target if it must change, and moves the member one step.
+    /// Writes down what the member reads if that has changed, makes the target if it must change, and moves the member
+    /// one step; true if other partitions are its own now.
     pub(super) fn advance(
         &mut self,
         work: &mut Work<'_>,
         id: &Arc<str>,
-        subscription: Subscription,
+        subscription: Option<Subscription>,
         owned: Option<&[TopicPartitions]>,
-    ) {
+    ) -> bool {
         let known = self.members.get(id).map(|member| &member.subscription);
-        let key = |known: &Subscription| (known.topics.clone(), known.regex.clone(), known.assignor.clone());
-        let reason = known.is_none_or(|known| key(known) != key(&subscription));
-        let first = work.output.records.len();
-        if known != Some(&subscription) {
-            self.write(work, ConsumerKey::Member(id), Some(ConsumerValue::Member(subscription)));
-            self.resolve_new(work);
+        match subscription.filter(|next| known != Some(next)) {
+            Some(next) => {
+                let reads = |one: &Subscription| (one.topics.clone(), one.regex.clone(), one.assignor.clone());
+                let reason = known.is_none_or(|known| reads(known) != reads(&next));
+                let first = work.output.records.len();
+                self.write(work, ConsumerKey::Member(id), Some(ConsumerValue::Member(next)));
+                self.resolve_new(work);
+                self.refresh_for(work, first, reason || self.epoch.epoch == 0);
+            }
+            None => self.assign_if_due(work),
         }
-        self.refresh_for(work, first, reason || self.epoch.epoch == 0);
-        self.reconcile(work, id, owned);
+        self.reconcile(work, id, owned)
     }
 
-    fn reconcile(&mut self, work: &mut Work<'_>, id: &Arc<str>, owned: Option<&[TopicPartitions]>) {
-        let Some(member) = self.members.get(id) else { return };
-        let settled = member.has_reached(self.target_epoch.epoch) && owned.is_none();
-        let reads = if settled && self.epoch.epoch == self.target_epoch.epoch {
-            None
-        } else {
-            Some(self.read_by(id, work.context.image))
-        };
+    fn reconcile(&mut self, work: &mut Work<'_>, id: &Arc<str>, owned: Option<&[TopicPartitions]>) -> bool {
+        let Some(member) = self.members.get(id) else { return false };
+        if member.has_reached(self.target_epoch.epoch) && self.epoch.epoch == self.target_epoch.epoch {
+            return false;
+        }
+        let reads = self.read_by(id, work.context.image);
         let target = self.share(id);
         let way = Way {
             epoch: self.target_epoch.epoch,
             target: &target,
             owned,
-            reads: |topic| reads.as_ref().is_none_or(|reads| reads.contains(&topic)),
+            reads: |topic| reads.contains(&topic),
             free: |topic, partition| self.owners.get(&(topic, partition)).is_none_or(|owner| owner == id),
             rules: work.rules,
         };
-        if let Some(current) = way.step(&member.current) {
-            self.write(work, ConsumerKey::Current(id), Some(ConsumerValue::Current(current)));
-            if let Some(member) = self.members.get_mut(id) {
-                // What is to be given back has changed, or is given back.
-                member.revoke = None;
-            }
+        let Some(next) = way.step(&member.current) else {
+            self.watch_revocation(work, id);
+            return false;
+        };
+        let is_news = !same_partitions(&member.current.assigned, &next.assigned);
+        self.write(work, ConsumerKey::Current(id), Some(ConsumerValue::Current(next)));
+        if let Some(member) = self.members.get_mut(id) {
+            // What is to be given back has changed, or is given back.
+            member.revoke = None;
         }
         self.watch_revocation(work, id);
+        is_news
     }
 
     /// A static member comes back under another id: it takes over what the old one has.
@@ -323,5 +327,43 @@ impl Group {
             };
         }
         self.members.get_key_value(member_id).map(|(id, _)| Arc::clone(id)).ok_or(ErrorCode::UnknownMemberId)
+    }
+}
+
+fn same_partitions(one: &Owned, other: &Owned) -> bool {
+    one.len() == other.len()
+        && one.iter().zip(other).all(|(one, other)| one.0 == other.0 && one.1.keys().eq(other.1.keys()))
+}
+
+/// True if the request leaves the member's subscription as it is.
+fn says_nothing_new(known: &Subscription, request: &ConsumerHeartbeat) -> bool {
+    let same = |said: &Option<String>, known: &Option<String>| said.is_none() || said == known;
+    request.subscribed_topics.is_none()
+        && request.subscribed_regex.is_none()
+        && (request.rebalance_timeout_ms < 0 || request.rebalance_timeout_ms == known.rebalance_timeout_ms)
+        && same(&request.instance_id, &known.instance_id)
+        && same(&request.rack_id, &known.rack_id)
+        && same(&request.server_assignor, &known.assignor)
+        && request.caller == known.caller
+        && known.classic.is_none()
+}
+
+/// What the member reads from now on: what the request leaves out stays.
+fn subscription(known: Subscription, request: &ConsumerHeartbeat) -> Subscription {
+    let regex = match &request.subscribed_regex {
+        Some(regex) => Some(regex.clone()).filter(|regex| !regex.is_empty()),
+        None => known.regex,
+    };
+    let topics = request.subscribed_topics.as_ref().map(|topics| topics.iter().cloned().collect::<BTreeSet<_>>());
+    let timeout = Some(request.rebalance_timeout_ms).filter(|ms| *ms >= 0);
+    Subscription {
+        instance_id: request.instance_id.clone().or(known.instance_id),
+        rack_id: request.rack_id.clone().or(known.rack_id),
+        caller: request.caller.clone(),
+        topics: topics.unwrap_or(known.topics),
+        regex,
+        rebalance_timeout_ms: timeout.unwrap_or(known.rebalance_timeout_ms),
+        assignor: request.server_assignor.clone().or(known.assignor),
+        classic: None,
     }
 }

@@ -173,6 +173,7 @@ impl Group {
         }
         let made = TargetEpoch { epoch: self.epoch.epoch, made: work.context.time };
         self.write(work, ConsumerKey::TargetEpoch, Some(ConsumerValue::TargetEpoch(made)));
+        *work.rebalances += 1;
         self.assigned = Some(work.context.now);
         self.changed = Some(work.context.now);
     }

@@ -49,23 +49,21 @@ impl Group {
     fn member(&mut self, id: &str) -> (Arc<str>, &mut Member) {
         let id = self.shared(id);
         let target_epoch = self.target_epoch.epoch;
-        let settled = &mut self.settled;
+        let (settled, size) = (&mut self.settled, &mut self.bytes);
         let member = self.members.entry(Arc::clone(&id)).or_insert_with(|| {
             let member = Member::default();
             *settled += usize::from(member.has_reached(target_epoch));
+            *size += bytes(&id, &member.subscription);
             member
         });
         (id, member)
     }
 
     fn subscribe(&mut self, id: &str, subscription: Subscription) {
-        let is_known = self.members.contains_key(id);
         let (id, member) = self.member(id);
         let (next, size) = (subscription.clone(), bytes(&id, &subscription));
         let last = std::mem::replace(&mut member.subscription, subscription);
-        if is_known {
-            self.uncount(&last, &id);
-        }
+        self.uncount(&last, &id);
         if let Some(name) = next.instance_id {
             self.instances.insert(name, id);
         }
