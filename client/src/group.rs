@@ -340,7 +340,7 @@ pub(crate) async fn run(group: Arc<Group>, inner: Arc<Inner>, stop: Cancellation
             let (group, inner) = (Arc::clone(&group), Arc::clone(&inner));
             match action {
                 Action::Heartbeat(heartbeat) => {
-                    work.spawn(group.beat(inner, GroupRequest::ConsumerHeartbeat(heartbeat)));
+                    work.spawn(group.beat(inner, GroupRequest::ConsumerHeartbeat(*heartbeat)));
                 }
                 Action::Release(parts) => {
                     work.spawn(group.release(inner, parts));
@@ -386,6 +386,11 @@ pub(crate) async fn run(group: Arc<Group>, inner: Arc<Inner>, stop: Cancellation
             () = stop.cancelled() => break,
         }
     }
+    // A farewell must not overtake the heartbeat that joins: nobody would ever take that member out again.
+    let joined = async {
+        while group.membership.lock().is_joining() && work.join_next().await.is_some() {}
+    };
+    let _ = timeout(FAREWELL_MAX, joined).await;
     work.shutdown().await;
     group.leave().await
 }

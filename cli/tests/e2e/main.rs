@@ -5,6 +5,7 @@
 mod alone;
 mod cluster;
 mod dev;
+mod groups;
 mod home;
 mod publish;
 mod quickstart;

@@ -28,7 +28,7 @@ const LEAVES_FOR_A_WHILE: i32 = -2;
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Action {
     /// Ask the coordinator → [`Membership::answered`].
-    Heartbeat(ConsumerHeartbeat),
+    Heartbeat(Box<ConsumerHeartbeat>),
     /// Stop reading these and commit how far they were read → [`Membership::released`].
     Release(BTreeSet<At>),
     /// Stop reading these: somebody else may have them already.
@@ -107,6 +107,11 @@ impl Membership {
         (&self.member_id, self.epoch)
     }
 
+    /// The coordinator may take it in at any moment.
+    pub(crate) fn is_joining(&self) -> bool {
+        self.in_flight && self.epoch == JOINS
+    }
+
     /// Whether the partition is still the member's by this grant.
     pub(crate) fn holds(&self, at: &At, grant: u64) -> bool {
         self.owned.get(at) == Some(&grant)
@@ -128,7 +133,7 @@ impl Membership {
         let mut actions = std::mem::take(&mut self.actions);
         if self.may_report() && self.due <= now {
             self.in_flight = true;
-            actions.push(Action::Heartbeat(self.heartbeat()));
+            actions.push(Action::Heartbeat(Box::new(self.heartbeat())));
         }
         actions
     }

@@ -298,6 +298,21 @@ fn check_relations(config: &Config, settings: &Settings, problems: &mut Vec<Prob
             "a session must survive lost heartbeats; raise it or lower the heartbeat",
         );
     }
+    let groups = &config.groups;
+    if groups.min_session_timeout_ms > groups.max_session_timeout_ms {
+        let message = format!(
+            "{} is more than groups.max_session_timeout_ms ({})",
+            groups.min_session_timeout_ms, groups.max_session_timeout_ms
+        );
+        refuse("groups.min_session_timeout_ms", message, "no member could join a group; lower it or raise the other");
+    }
+    if u64::try_from(groups.consumer_heartbeat_interval_ms).is_ok_and(|ms| ms >= groups.consumer_session_timeout_ms) {
+        let message = format!(
+            "{} is not less than groups.consumer_session_timeout_ms ({})",
+            groups.consumer_heartbeat_interval_ms, groups.consumer_session_timeout_ms
+        );
+        refuse("groups.consumer_heartbeat_interval_ms", message, "members would be taken for dead; lower it");
+    }
     if cluster.init && cluster.bootstrap_expect.is_some() {
         let message = "cluster.init is set too".to_owned();
         refuse("cluster.bootstrap_expect", message, "use --init on one node, or --bootstrap-expect on all of them");

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
+use rafka_broker::group::config::MigrationPolicy;
 use rafka_broker::metadata::Role;
 use rafka_model::ClusterId;
 use rafka_model::limits::{
@@ -198,6 +199,11 @@ section! {
         consumer_heartbeat_interval_ms: i32, milliseconds(1, i32::MAX as i64), is("5000"), "";
         /// Members of a group of the new protocol.
         consumer_max_size: usize, count(1, i32::MAX as i64), is("2147483647"), "";
+        /// Shortest time between two assignments of a group of the new protocol.
+        consumer_assignment_interval_ms: u64, milliseconds(0, 60_000), is("1000"), "";
+        /// Whether a group whose members come and go changes its protocol: to the new one when the first member that speaks it joins
+        /// (`upgrade`), back when the last one has left (`downgrade`).
+        consumer_migration_policy: MigrationPolicy, Kind::Choice(&["bidirectional", "upgrade", "downgrade", "disabled"]), is("bidirectional"), "";
         /// Bytes of the words that a client may commit with an offset.
         offset_metadata_max_bytes: usize, Kind::Integer { min: 0, max: i32::MAX as i64, unit: Unit::Bytes }, is("4096"), "";
         /// Minutes for which offsets of a group without members, and of partitions that no member reads, are kept.

@@ -341,3 +341,13 @@ proptest::proptest! {
         let _ = Given::default().file("first.yaml", &text).load();
     }
 }
+
+#[test]
+fn sessions_of_groups_can_be_kept() {
+    let error = Given::default().set("groups.min_session_timeout_ms=2000000").load().expect_err("refused");
+    assert!(error.to_string().contains("groups.max_session_timeout_ms (1800000)"), "{error}");
+    let error = Given::default().set("groups.consumer_heartbeat_interval_ms=45s").load().expect_err("refused");
+    assert!(error.to_string().contains("groups.consumer_session_timeout_ms (45000)"), "{error}");
+    let loaded = Given::default().set("groups.consumer_migration_policy=upgrade").load().expect("good");
+    assert_eq!(loaded.config.groups.consumer_migration_policy, rafka_broker::group::MigrationPolicy::Upgrade);
+}

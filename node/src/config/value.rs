@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use rafka_broker::group::config::MigrationPolicy;
 use rafka_broker::metadata::Role;
 use rafka_model::ClusterId;
 use rafka_protocols::address::{AdvertisedAddress, BootstrapAddress, ListenAddress, listen_socket};
@@ -67,6 +68,18 @@ parsed!(Door, KafkaAdvertise, KafkaListen, KafkaRouting, LogFormat, LogLevel, Op
 impl FromText for PathBuf {
     fn from_text(text: &str) -> Result<Self, String> {
         Ok(text.into())
+    }
+}
+
+impl FromText for MigrationPolicy {
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text {
+            "bidirectional" => Ok(Self::Bidirectional),
+            "upgrade" => Ok(Self::Upgrade),
+            "downgrade" => Ok(Self::Downgrade),
+            "disabled" => Ok(Self::Disabled),
+            _ => Err(format!("no migration policy {text:?}")),
+        }
     }
 }
 

@@ -27,14 +27,14 @@ struct Replay {
 /// # Errors
 /// The partition cannot be read, or this node does not lead it in `epoch` any more.
 pub(super) async fn load(inner: &Arc<Inner>, at: TopicPartition, epoch: LeaderEpoch) -> Result<Coordinator, Failure> {
-    let Ok(_permit) = inner.loads.acquire().await else {
-        return Err(Failure::new(ErrorCode::NotReady, "the node is stopping"));
-    };
     let began = Instant::now();
     let extent = inner.partitions.extent(at, epoch)?;
     let machine = Coordinator::new(inner.config.coordinator);
     let mut replay = Replay { machine, position: extent.start, records: 0, bytes: 0, damaged: 0 };
     loop {
+        let Ok(permit) = inner.loads.acquire().await else {
+            return Err(Failure::new(ErrorCode::NotReady, "the node is stopping"));
+        };
         let owned = inner.clone();
         let read = tokio::task::spawn_blocking(move || replay.read_on(&owned, at, epoch)).await;
         replay = read.unwrap_or_else(|error| {
@@ -44,6 +44,8 @@ pub(super) async fn load(inner: &Arc<Inner>, at: TopicPartition, epoch: LeaderEp
         if replay.position >= extent.end {
             break;
         }
+        // Others may read meanwhile: this may take as long as a replica is away.
+        drop(permit);
         wait_for_more(inner, at, epoch, replay.position).await?;
     }
     let Replay { machine, records, bytes, damaged, .. } = replay;

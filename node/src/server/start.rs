@@ -342,7 +342,8 @@ fn open_groups(config: &Config, cluster: &Arc<Cluster>, partitions: &Arc<Partiti
         consumer_max_size: settings.consumer_max_size,
         consumer_session_timeout_ms: settings.consumer_session_timeout_ms,
         consumer_heartbeat_interval_ms: settings.consumer_heartbeat_interval_ms,
-        ..rafka_broker::group::Config::default()
+        consumer_assignment_interval_ms: settings.consumer_assignment_interval_ms,
+        consumer_migration_policy: settings.consumer_migration_policy,
     };
     let controller = cluster.clone();
     Groups::new(groups::Setup {

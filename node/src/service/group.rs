@@ -1,10 +1,13 @@
 //! Groups, for members that come over the mesh.
 
+use std::time::Duration;
+
 use rafka_broker::group::request::{Caller, Commit, OffsetToCommit};
 use rafka_broker::group::{GroupReply, GroupRequest};
 use rafka_broker::metadata::Image;
 use rafka_broker::{ErrorCode, Failure};
 use rafka_model::TopicName;
+use rafka_model::limits::EXCHANGE_MS_MAX;
 use rafka_protocols::group::{self, Reply, Request};
 use rafka_protocols::{Answer, Frame};
 
@@ -36,11 +39,19 @@ async fn answer(service: &Service, peer: PeerId, request: Request) -> Answer<Rep
                     let image = service.cluster.images.current();
                     commit_known(&image, commit, async |commit| groups.ask(GroupRequest::Commit(commit)).await).await
                 }
-                request => groups.ask(request).await,
+                request => {
+                    // Members may wait for each other longer than any exchange lasts: then nobody listens any more.
+                    let wait = Duration::from_millis(EXCHANGE_MS_MAX);
+                    tokio::time::timeout(wait, groups.ask(request)).await.unwrap_or_else(|_| Err(too_long()))
+                }
             };
             reply.map(Reply::Group)
         }
     }
+}
+
+fn too_long() -> Failure {
+    Failure::new(ErrorCode::RequestTimedOut, "the group's other members did not come in time; join again")
 }
 
 fn caller(request: &mut GroupRequest) -> Option<&mut Caller> {

@@ -34,8 +34,10 @@ pub(crate) struct Desk {
 const KAFKA_NAMES: &[(&str, &str)] = &[
     ("cluster.heartbeat_ms", "broker.heartbeat.interval.ms"),
     ("cluster.session_ms", "broker.session.timeout.ms"),
+    ("groups.consumer_assignment_interval_ms", "group.consumer.assignment.interval.ms"),
     ("groups.consumer_heartbeat_interval_ms", "group.consumer.heartbeat.interval.ms"),
     ("groups.consumer_max_size", "group.consumer.max.size"),
+    ("groups.consumer_migration_policy", "group.consumer.migration.policy"),
     ("groups.consumer_session_timeout_ms", "group.consumer.session.timeout.ms"),
     ("groups.initial_rebalance_delay_ms", "group.initial.rebalance.delay.ms"),
     ("groups.max_session_timeout_ms", "group.max.session.timeout.ms"),

@@ -1,5 +1,7 @@
 //! What becomes of coordinators when something goes wrong.
 
+use rafka_broker::group::request::{GroupState, Heartbeat, Join, JoinReply, Protocol, Sync};
+
 use super::*;
 
 #[tokio::test]
@@ -128,4 +130,59 @@ async fn groups_go_with_their_topic() {
     decide(&bench.images, Admin::DeleteTopics { names, validate_only: false }).expect("deleted");
     eventually("no coordinator is left", || bench.groups.sample(0).ready == 0).await;
     assert_eq!(bench.found("g").await, -1, "a new topic knows nothing");
+}
+
+fn join(member_id: &str) -> GroupRequest {
+    GroupRequest::Join(Join {
+        group: "g".to_owned(),
+        member_id: member_id.to_owned(),
+        session_timeout_ms: 60_000,
+        rebalance_timeout_ms: 60_000,
+        protocol_type: "consumer".to_owned(),
+        protocols: vec![Protocol { name: "range".to_owned(), metadata: "topics".into() }],
+        ..Join::default()
+    })
+}
+
+#[tokio::test]
+async fn a_member_goes_on_at_the_next_coordinator() {
+    let coordinator = group::Config { initial_rebalance_delay_ms: 0, ..group::Config::default() };
+    let bench = Bench::with(Config { coordinator, ..config() }).await;
+    bench.ready().await;
+    let joined = bench.groups.ask(join("")).await.expect("joined");
+    let GroupReply::Join(JoinReply::Joined(joined)) = joined else { panic!("{joined:?}") };
+    let sync = Sync {
+        group: "g".to_owned(),
+        generation: joined.generation,
+        member_id: joined.member_id.clone(),
+        assignments: vec![(joined.member_id.clone(), "all".into())],
+        ..Sync::default()
+    };
+    let synced = bench.groups.ask(GroupRequest::Sync(sync)).await.expect("assigned");
+    let GroupReply::Sync(synced) = synced else { panic!("{synced:?}") };
+    assert_eq!(&synced.assignment[..], b"all");
+    let before = bench.groups.sample(0);
+    assert_eq!((before.members, before.groups.get(&GroupState::Stable)), (1, Some(&1)));
+    let at = bench.at("g");
+    bench.elect(at, Some(OTHER)).await;
+    bench.elect(at, Some(ME)).await;
+    let beat = || {
+        GroupRequest::Heartbeat(Heartbeat {
+            group: "g".to_owned(),
+            generation: joined.generation,
+            member_id: joined.member_id.clone(),
+            instance_id: None,
+        })
+    };
+    loop {
+        match bench.groups.ask(beat()).await {
+            Ok(reply) => break assert_eq!(reply, GroupReply::Heartbeat),
+            Err(failure) => assert_eq!(failure.code, ErrorCode::CoordinatorLoadInProgress, "{failure}"),
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(bench.groups.sample(0).rebalances >= before.rebalances, "what was counted stays counted");
+    let bench = bench.restart().await;
+    eventually("the member is known", || bench.groups.sample(0).members == 1).await;
+    assert_eq!(bench.groups.ask(beat()).await, Ok(GroupReply::Heartbeat));
 }
