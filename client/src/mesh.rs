@@ -4,6 +4,7 @@
 
 mod book;
 mod connect;
+mod lanes;
 mod names;
 mod task;
 
@@ -127,6 +128,7 @@ struct Shared {
     token_hash: Option<[u8; 32]>,
     commands: mpsc::Sender<Command>,
     limiter: Limiter,
+    lanes: lanes::Lanes,
     book: Mutex<Book>,
     /// Peers that let this client in, as long as they are connected.
     admitted: Mutex<HashMap<PeerId, Arc<OnceCell<()>>>>,
@@ -158,6 +160,11 @@ impl Handle {
             // A full queue costs Kademlia a hint, no more: calls carry their addresses along.
             let _ = self.0.commands.try_send(Command::Learned(peer, addresses));
         }
+    }
+
+    /// A node takes lanes at these addresses; with none, nothing new is known.
+    pub(crate) fn learn_lanes(&self, peer: PeerId, addresses: &[Multiaddr]) {
+        self.0.lanes.learn(peer, addresses);
     }
 
     /// Every node that is known.
@@ -215,14 +222,18 @@ impl Handle {
         frame: Frame,
         decode: &impl Fn(&Frame) -> Result<Answer<T>, DecodeError>,
     ) -> Result<T, Trouble> {
+        let closed = || Trouble::Call(CallError::ConnectionClosed);
+        let understood = |frame: Frame| decode(&frame).map_err(Trouble::Malformed)?.map_err(Trouble::Refused);
+        if let Some(ended) = self.0.lanes.call(peer, protocol, &frame).await {
+            return understood(ended.map_err(Trouble::Call)?);
+        }
+        let _counted = self.0.lanes.count(peer);
         let _place = self.0.limiter.acquire(peer, protocol).await;
         let addresses = self.0.book.lock().addresses(&peer);
         let (reply, answer) = oneshot::channel();
         let command = Command::Call { peer, addresses, protocol, frame, reply };
-        let closed = || Trouble::Call(CallError::ConnectionClosed);
         self.0.commands.send(command).await.map_err(|_| closed())?;
-        let frame = answer.await.map_err(|_| closed())?.map_err(Trouble::Call)?;
-        decode(&frame).map_err(Trouble::Malformed)?.map_err(Trouble::Refused)
+        understood(answer.await.map_err(|_| closed())?.map_err(Trouble::Call)?)
     }
 
     /// Proves to `peer` that this client may be here; once for each connection, whoever asks.

@@ -97,6 +97,7 @@ impl Routes {
         match self.resolver.route(topic, partition, min).await {
             Ok(route) => {
                 self.mesh.learn(route.peer, &route.addresses);
+                self.mesh.learn_lanes(route.peer, &route.lanes);
                 Ok(Arc::new(route))
             }
             Err(error) => Err(unresolved(&error, format!("no leader found for {topic}/{partition}"))),

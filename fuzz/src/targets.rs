@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use libp2p::PeerId;
@@ -25,6 +26,8 @@ use rafka_model::{BatchHeader, LeaderEpoch, Offset, RecordBatch, Timestamp, cbor
 use rafka_node::config;
 use rafka_protocols::address::{AdvertisedAddress, BootstrapAddress, ListenAddress};
 use rafka_protocols::certificate::Certificate;
+use rafka_protocols::lane::wire::{Head, Reader, Step, Writer};
+use rafka_protocols::lane::{Class, Machine, Outcome};
 use rafka_protocols::{
     Answer, DecodeError, Frame, Protocol, admin as admin_messages, fetch as fetch_messages, frame as frames,
     gossip as hints, group as group_messages, hello as hello_messages, produce as produce_messages,
@@ -51,6 +54,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("hello", hello),
     ("kafka_request", kafka_request),
     ("kafka_response", kafka_response),
+    ("lane", lane),
     ("log_recovery", log_recovery),
     ("metadata", metadata),
     ("produce", produce),
@@ -142,6 +146,58 @@ pub fn frame(data: &[u8]) -> bool {
     let Ok(frame) = read(bytes, protocol.request_caps()) else { return reply.is_ok() };
     frame.check(protocol.request_caps()).expect("a frame that was read is within its caps");
     true
+}
+
+/// Messages of a lane, read as they come and given to the end that they were sent to: it serves what it may, and what
+/// it says in return must be legal. The first byte cuts the rest into reads.
+pub fn lane(data: &[u8]) -> bool {
+    let Some((cut, mut bytes)) = data.split_first() else { return false };
+    let (now, mut reader) = (Instant::now(), Reader::default());
+    let mut end: Machine<u64, u64> = Machine::new(now, Some(Class::Produce));
+    for id in 0..4 {
+        let protocol = if id % 2 == 0 { Protocol::Produce } else { Protocol::Fetch };
+        end.call(now, id, protocol, Frame::default(), id).expect("the lane is open");
+    }
+    loop {
+        match reader.step() {
+            Err(_) => return false,
+            Ok(Step::More) if bytes.is_empty() => return !reader.is_inside(),
+            Ok(Step::More) => {
+                let room = reader.room();
+                let (now, later) = bytes.split_at(bytes.len().min(room.len()).min(usize::from(*cut).max(1)));
+                room[..now.len()].copy_from_slice(now);
+                reader.filled(now.len());
+                bytes = later;
+            }
+            Ok(Step::Skipped { .. }) => {}
+            Ok(Step::Begins(head)) => {
+                if end.check(&head).is_err() {
+                    return false;
+                }
+                match head {
+                    Head::Frame { is_reply: false, id, .. } if id % 8 == 7 => reader.skip(),
+                    Head::Frame { .. } => {}
+                    word => drop(end.word(now, &word)),
+                }
+            }
+            Ok(Step::Message(message)) => {
+                if let Outcome::Serve { id, .. } = end.frame(now, message) {
+                    match id % 3 {
+                        0 => end.respond(now, id, Frame::default()),
+                        1 => end.decline(now, id),
+                        _ => end.watch(id, id),
+                    }
+                }
+            }
+        }
+        while let Some(said) = end.take(now) {
+            let mut writer = Writer::default();
+            writer.push(&said);
+            assert_eq!(writer.next().len(), said.bytes());
+            let head = writer.next().first_chunk().expect("a head");
+            Head::decode(head).expect("what is said can be read");
+        }
+    }
 }
 
 /// `u16 BE header length | header | body`: a frame as its decoder gets it.

@@ -229,16 +229,14 @@ pub const GROUP_REPLY_ITEMS_MAX: usize = 1_000_000;
 pub const LANE_REQUESTS_MAX: u32 = 1024;
 /// … and their bytes; one request of any size is always allowed.
 pub const LANE_CREDIT_BYTES: u64 = 16 * MIB as u64;
-/// What each end may have under way before it has heard the other's grant: requests …
-pub const LANE_FIRST_REQUESTS: u32 = 64;
-/// … and bytes.
-pub const LANE_FIRST_BYTES: u64 = MIB as u64;
 /// What a request weighs on top of its bytes, as credit counts.
 pub const LANE_REQUEST_BYTES: u64 = 256;
 /// Callers that may wait on one lane.
 pub const LANE_CALLS_MAX: usize = 2048;
 /// Bytes of answers that wait for a lane's reader; beyond, no further request of it is begun.
 pub const LANE_REPLIES_BYTES_MAX: usize = 16 * MIB;
+/// The same, beyond which answers with a body to requests that were begun before become "busy".
+pub const LANE_REPLIES_HELD_MAX: usize = 64 * MIB;
 /// Read at once from a lane while no large body is on its way, and written at once.
 pub const LANE_READ_BYTES: usize = 64 * KIB;
 /// A lane on which nothing is asked is closed after this time.
@@ -523,8 +521,8 @@ const _: () = {
     assert!(FRAME_BODY_BYTES_MAX < NODE_REQUEST_BYTES_MAX);
     assert!(GROUP_REQUEST_BYTES_MAX <= FRAME_BODY_BYTES_MAX && GROUP_REPLY_BYTES_MAX <= FRAME_BODY_BYTES_MAX);
     assert!(FRAME_BODY_BYTES_MAX + FRAME_HEADER_BYTES_MAX < STRANGER_REQUEST_BYTES_MAX);
-    assert!(LANE_FIRST_REQUESTS <= LANE_REQUESTS_MAX && LANE_FIRST_BYTES <= LANE_CREDIT_BYTES);
-    assert!(LANE_REQUESTS_MAX as usize <= LANE_CALLS_MAX && LANE_REQUESTS_MAX as usize <= NODE_REQUESTS_MAX);
+    assert!(LANE_REPLIES_BYTES_MAX <= LANE_REPLIES_HELD_MAX);
+    assert!(LANE_REQUESTS_MAX as usize <= LANE_CALLS_MAX, "credit, not places, is what callers wait for");
     assert!(LANE_BEAT_MS * 3 < LANE_SILENCE_MS_MAX, "a lane survives a late beat");
     assert!(FRAME_STEP_MS_MAX < LANE_SILENCE_MS_MAX && LANE_READ_BYTES < FRAME_READ_STEP_BYTES);
     assert!(OPS_REQUEST_MS_MAX < OPS_IDLE_MS_MAX, "an answer comes before its connection is closed");

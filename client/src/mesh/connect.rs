@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{Instrument, debug, info_span};
 
 use super::book::Book;
+use super::lanes::Lanes;
 use super::task::{self, Task};
 use super::{Handle, Shared, names};
 use crate::backoff::{Backoff, Random};
@@ -57,6 +58,7 @@ pub(crate) async fn connect(config: &ClientConfig, clock: Clock) -> Result<(Hand
         token_hash,
         commands,
         limiter: Limiter::default(),
+        lanes: Lanes::new(key.clone(), cluster.id),
         book: Mutex::new(Book::default()),
         admitted: Mutex::new(HashMap::new()),
         connections: watch::Sender::new(()),

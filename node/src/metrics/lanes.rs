@@ -38,6 +38,7 @@ impl Collector for Lanes {
             ("rafka_lane_open", "Lanes that stand", &of.lanes),
             ("rafka_lane_calls_in_flight", "Calls through lanes without an answer", &of.calls),
             ("rafka_lane_requests_in_flight", "Requests of lanes being served", &of.served),
+            ("rafka_lane_held_bytes", "Bytes of answers that wait for peers to read them", &of.held_bytes),
         ];
         for (name, help, level) in levels {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;

@@ -40,6 +40,8 @@ pub struct Counters {
     pub calls: Level,
     /// Requests being served now.
     pub served: Level,
+    /// Bytes of answers that wait for their readers now.
+    pub held_bytes: Level,
 }
 
 /// A number that grows.

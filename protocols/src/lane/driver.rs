@@ -2,9 +2,11 @@
 //!
 //! It always reads, also while it cannot write, so that two ends with much to say never wait for each other: what it
 //! reads is bounded by the credit that it gave. What it holds for a peer that does not read is bounded by that credit
-//! and [`LANE_REPLIES_BYTES_MAX`], beyond which it begins no further request of the lane.
+//! and [`LANE_REPLIES_BYTES_MAX`], beyond which it begins no further request of the lane; should those that were begun
+//! before come to more than [`LANE_REPLIES_HELD_MAX`], their answers shrink to "busy".
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 use futures::{AsyncRead, AsyncWrite};
 use libp2p::PeerId;
 use rafka_broker::{ErrorCode, Failure};
-use rafka_model::limits::{FRAME_READ_STEP_BYTES, FRAME_STEP_MS_MAX, LANE_REPLIES_BYTES_MAX};
+use rafka_model::limits::{FRAME_READ_STEP_BYTES, FRAME_STEP_MS_MAX, LANE_REPLIES_BYTES_MAX, LANE_REPLIES_HELD_MAX};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::handle::{Answerer, Ended, Gone, Handle, Input, Shared, Token};
@@ -68,30 +70,28 @@ pub(super) struct Driver<T> {
     /// When something must have been written, while there is something to write.
     write_by: Option<Instant>,
     under_way: (usize, usize),
+    held_bytes: usize,
     is_eof: bool,
+    /// Why nothing can be written any more; what the peer has said before is still read.
+    write_error: Option<io::Error>,
     needs_flush: bool,
-    /// The peer does not speak lanes: it has seen none of what was sent.
-    is_unspoken: bool,
     on_open: Option<OnOpen>,
 }
 
-/// Hears of the class that the peer names.
+/// Hears that the peer speaks, and of which class the lane is.
 pub(super) type OnOpen = Box<dyn FnOnce(Class) + Send>;
 
 impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
-    /// Over `io`, of a class if this end opened it; else `on_open` is to hear of the class.
+    /// Over `io`, of `class` if this end opened it.
     pub(super) fn new(
         io: T,
         peer: PeerId,
         handle: &Handle,
         serve: Option<Arc<Serve>>,
         counters: Arc<Counters>,
-        opened: Result<Class, OnOpen>,
+        class: Option<Class>,
+        on_open: OnOpen,
     ) -> Self {
-        let (class, on_open) = match opened {
-            Ok(class) => (Some(class), None),
-            Err(on_open) => (None, Some(on_open)),
-        };
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         counters.lanes.moved(0, 1);
@@ -111,17 +111,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             read_by: None,
             write_by: None,
             under_way: (0, 0),
+            held_bytes: 0,
             is_eof: false,
+            write_error: None,
             needs_flush: false,
-            is_unspoken: false,
-            on_open,
+            on_open: Some(on_open),
         }
     }
 
     /// Runs until the lane is over; then every call has its end.
     pub(super) async fn run(mut self) -> End {
-        let end = std::future::poll_fn(|cx| self.poll(cx)).await;
-        self.is_unspoken = matches!(&end, End::Broken(error) if CallError::of(error) == CallError::Unsupported);
+        let end = poll_fn(|cx| self.poll(cx)).await;
+        if !matches!(end, End::Closed) {
+            self.shared.broke();
+        }
         end
     }
 
@@ -132,6 +135,9 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         self.counters.calls.moved(self.under_way.0, is.0);
         self.counters.served.moved(self.under_way.1, is.1);
         self.under_way = is;
+        let held = self.machine.replies_bytes();
+        self.counters.held_bytes.moved(self.held_bytes, held);
+        self.held_bytes = held;
         match polled {
             Ok(false) => Poll::Pending,
             Ok(true) => Poll::Ready(End::Closed),
@@ -148,7 +154,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             let now = Instant::now();
             self.take_inputs(now);
             let read = self.read(cx, now)?;
-            let wrote = self.write(cx, now)?;
+            let wrote = self.write_error.is_none() && self.write(cx, now);
             for token in self.machine.unsent() {
                 self.shared.retire();
                 let _ = token.send(Ended::NotSent);
@@ -162,9 +168,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
             if self.is_eof {
                 return Err(End::Broken(io::ErrorKind::UnexpectedEof.into()));
             }
-            if !read && !wrote {
-                return Ok(false);
+            if read || wrote {
+                continue;
             }
+            return match self.write_error.take() {
+                Some(error) => Err(End::Broken(error)),
+                None => Ok(false),
+            };
         }
         cx.waker().wake_by_ref();
         Ok(false)
@@ -186,7 +196,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                     }
                 }
                 Input::Cancel { id } => self.machine.cancel(id),
-                Input::Reply { id, frame } => self.machine.respond(now, id, frame),
+                Input::Reply { id, frame } => self.respond(now, id, frame),
                 Input::Close => self.machine.close(),
             }
         }
@@ -209,7 +219,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         self.counters.bytes_received.add(bytes as u64);
         let mut frames = 0;
         loop {
-            match self.reader.next().map_err(|error| End::Violated(error.into()))? {
+            match self.reader.step().map_err(|error| End::Violated(error.into()))? {
                 Step::More => break,
                 Step::Begins(head) => self.begins(now, &head)?,
                 Step::Message(message) => {
@@ -310,12 +320,19 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
         }
     }
 
+    fn respond(&mut self, now: Instant, id: u64, frame: Frame) {
+        if frame.body_len() > 0 && self.machine.replies_bytes() > LANE_REPLIES_HELD_MAX {
+            return self.refuse(now, id, "answers that were not read wait on this lane");
+        }
+        self.machine.respond(now, id, frame);
+    }
+
     fn refuse(&mut self, now: Instant, id: u64, why: &str) {
         self.machine.respond(now, id, encode_failure(&Failure::new(ErrorCode::Busy, why)));
     }
 
     /// True if something was written.
-    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<bool, End> {
+    fn write(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut wrote = false;
         loop {
             self.stage(now);
@@ -327,26 +344,29 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Driver<T> {
                 self.write_by.get_or_insert(now + STEP);
                 break;
             };
-            let bytes = written.map_err(End::Broken)?;
-            if bytes == 0 {
-                return Err(End::Broken(io::ErrorKind::WriteZero.into()));
-            }
+            let bytes = match written {
+                Ok(0) => return self.cannot_write(io::ErrorKind::WriteZero.into()),
+                Ok(bytes) => bytes,
+                Err(error) => return self.cannot_write(error),
+            };
             self.writer.wrote(bytes);
             self.counters.bytes_sent.add(bytes as u64);
             (self.write_by, self.needs_flush, wrote) = (Some(now + STEP), true, true);
         }
-        if self.needs_flush && self.flush(cx)?.is_ready() {
-            self.needs_flush = false;
+        if self.needs_flush {
+            match Pin::new(&mut self.io).poll_flush(cx) {
+                Poll::Ready(Ok(())) => self.needs_flush = false,
+                Poll::Ready(Err(error)) => return self.cannot_write(error),
+                Poll::Pending => {}
+            }
         }
-        Ok(wrote)
+        wrote
     }
 
-    fn flush(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, End> {
-        match Pin::new(&mut self.io).poll_flush(cx) {
-            Poll::Ready(Err(error)) => Err(End::Broken(error)),
-            Poll::Ready(Ok(())) => Ok(Poll::Ready(())),
-            Poll::Pending => Ok(Poll::Pending),
-        }
+    /// Lets a last turn of reading follow.
+    fn cannot_write(&mut self, error: io::Error) -> bool {
+        self.write_error = Some(error);
+        true
     }
 
     /// Keeps enough staged for full muxer frames, and no more: what is staged counts as sent.
@@ -390,11 +410,7 @@ impl<T> Drop for Driver<T> {
         let late = self.shared.end();
         let (calls, served) = self.machine.end();
         for (token, is_sent) in calls {
-            let ended = if is_sent && !self.is_unspoken {
-                Ended::Sent(Err(CallError::ConnectionClosed))
-            } else {
-                Ended::NotSent
-            };
+            let ended = if is_sent { Ended::Sent(Err(CallError::ConnectionClosed)) } else { Ended::NotSent };
             let _ = token.send(ended);
         }
         for input in late {
@@ -406,5 +422,6 @@ impl<T> Drop for Driver<T> {
         self.counters.lanes.moved(1, 0);
         self.counters.calls.moved(self.under_way.0, 0);
         self.counters.served.moved(self.under_way.1, 0);
+        self.counters.held_bytes.moved(self.held_bytes, 0);
     }
 }

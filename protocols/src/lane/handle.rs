@@ -42,6 +42,7 @@ pub(super) struct Shared {
     /// Closed with the lane.
     places: Semaphore,
     is_usable: AtomicBool,
+    has_broken: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -58,6 +59,7 @@ impl Shared {
             ids: AtomicU64::new(1),
             places: Semaphore::new(LANE_CALLS_MAX),
             is_usable: AtomicBool::new(true),
+            has_broken: AtomicBool::new(false),
         }
     }
 
@@ -85,6 +87,11 @@ impl Shared {
     /// No more calls; those that come are told to go elsewhere.
     pub(super) fn retire(&self) {
         self.is_usable.store(false, Ordering::Relaxed);
+    }
+
+    /// The lane does not end as agreed.
+    pub(super) fn broke(&self) {
+        self.has_broken.store(true, Ordering::Relaxed);
     }
 
     /// Nothing is taken any more; returns what had come.
@@ -115,6 +122,11 @@ impl Handle {
     /// True while the lane takes calls.
     pub(super) fn is_usable(&self) -> bool {
         self.shared.is_usable.load(Ordering::Relaxed)
+    }
+
+    /// True if it did not end as agreed.
+    pub(super) fn has_broken(&self) -> bool {
+        self.shared.has_broken.load(Ordering::Relaxed)
     }
 
     pub(super) fn is(&self, other: &Self) -> bool {

@@ -2,14 +2,14 @@
 //!
 //! Both ends are alike. Each lets the other have a number of requests and their bytes under way ([`Message::Grant`]);
 //! a request counts from its first byte until its reply has come back, cancelled or not, so that neither end needs to
-//! be told of the other's count. Whoever sends more than it was granted breaks the rules, and the lane ends.
+//! be told of the other's count. Before the first grant has come nothing is sent: a peer that does not take lanes, or
+//! not from this end, has seen no request then. Whoever sends more than it was granted breaks the rules, and the lane ends.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use rafka_model::limits::{
-    LANE_BEAT_MS, LANE_CREDIT_BYTES, LANE_FIRST_BYTES, LANE_FIRST_REQUESTS, LANE_IDLE_MS, LANE_REQUEST_BYTES,
-    LANE_REQUESTS_MAX, LANE_SILENCE_MS_MAX,
+    LANE_BEAT_MS, LANE_CREDIT_BYTES, LANE_IDLE_MS, LANE_REQUEST_BYTES, LANE_REQUESTS_MAX, LANE_SILENCE_MS_MAX,
 };
 
 use super::Class;
@@ -20,8 +20,8 @@ use crate::{Frame, Protocol};
 /// handed back when its requester lost interest.
 #[derive(Debug)]
 pub struct Machine<C, S> {
-    /// What the other end lets this one have under way.
-    granted: Credit,
+    /// What the other end lets this one have under way; none until it has said a word.
+    granted: Option<Credit>,
     /// What this end lets the other have.
     given: Credit,
     calls: HashMap<u64, Call<C>>,
@@ -73,7 +73,7 @@ struct Served<S> {
 pub enum Outcome<C, S> {
     /// Nothing to do.
     Nothing,
-    /// The first grant of the end that opened the lane, which is of this class.
+    /// The first grant: the other end speaks, and the lane is of this class.
     Opened(Class),
     /// A request to serve, once: [`Machine::respond`] or [`Machine::decline`] ends it.
     Serve {
@@ -124,7 +124,7 @@ impl<C, S> Machine<C, S> {
     pub fn new(now: Instant, class: Option<Class>) -> Self {
         let (requests, bytes) = (LANE_REQUESTS_MAX, LANE_CREDIT_BYTES);
         Self {
-            granted: Credit { requests: LANE_FIRST_REQUESTS, bytes: LANE_FIRST_BYTES },
+            granted: None,
             given: Credit { requests, bytes },
             calls: HashMap::new(),
             waiting: VecDeque::new(),
@@ -222,11 +222,14 @@ impl<C, S> Machine<C, S> {
         match *head {
             Head::Grant { class, requests, bytes } => {
                 // A grant is never taken back: what it allowed may be on its way.
-                self.granted.requests = self.granted.requests.max(requests);
-                self.granted.bytes = self.granted.bytes.max(bytes);
+                let before = self.granted.unwrap_or_default();
+                let more = Credit { requests: requests.max(before.requests), bytes: bytes.max(before.bytes) };
+                let is_first = self.granted.replace(more).is_none();
                 if self.class.replace(class).is_none() {
                     let Credit { requests, bytes } = self.given;
                     self.out.push_back(Message::Grant { class, requests, bytes });
+                }
+                if is_first {
                     return Outcome::Opened(class);
                 }
             }
@@ -296,13 +299,11 @@ impl<C, S> Machine<C, S> {
     }
 
     fn take_request(&mut self) -> Option<Message> {
-        if self.is_closed_by_peer {
-            return None;
-        }
+        let granted = self.granted.filter(|_| !self.is_ending())?;
         while let Some((id, _)) = self.waiting.front() {
             let id = *id;
             if let Some(call) = self.calls.get_mut(&id) {
-                if !self.calling.has_room(self.granted, call.bytes) {
+                if !self.calling.has_room(granted, call.bytes) {
                     return None;
                 }
                 call.is_sent = true;

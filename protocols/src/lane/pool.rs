@@ -166,7 +166,7 @@ impl Lanes {
             slots.retain(|_, slot| slot.is_opening || !slot.lanes.is_empty());
         }
         let slot = slots.entry((peer, class)).or_default();
-        slot.lanes.retain(Handle::is_usable);
+        slot.forget(|lane| !lane.is_usable());
         if let Some(lane) = slot.lanes.last() {
             return Found::Lane(lane.clone());
         }
@@ -198,14 +198,17 @@ impl Slots {
     pub(super) fn add(&self, peer: PeerId, class: Class, lane: Handle, is_own: bool) {
         let mut slots = self.slots();
         let slot = slots.entry((peer, class)).or_default();
-        if is_own {
+        slot.forget(|lane| !lane.is_usable());
+        if !is_own {
+            self.counters.accepted.inc();
+        } else {
+            self.counters.opened.inc();
             slot.is_opening = false;
             if std::mem::take(&mut slot.has_broken) {
                 self.counters.reconnects.inc();
             }
         }
         slot.failed = None;
-        slot.lanes.retain(Handle::is_usable);
         if slot.lanes.len() < LANES_KEPT_MAX {
             slot.lanes.push(lane);
         }
@@ -224,18 +227,11 @@ impl Slots {
         self.changed.notify_waiters();
     }
 
-    /// A lane is over; `error` if it broke off.
-    pub(super) fn ended(&self, peer: PeerId, class: Class, lane: &Handle, error: Option<CallError>) {
+    /// A lane is over.
+    pub(super) fn ended(&self, peer: PeerId, class: Class, lane: &Handle) {
         let mut slots = self.slots();
         let Some(slot) = slots.get_mut(&(peer, class)) else { return };
-        slot.lanes.retain(|other| !other.is(lane));
-        if let Some(error) = error {
-            slot.has_broken = true;
-            // A peer that speaks no lanes, or not ours, is not asked again at once.
-            if matches!(error, CallError::Unsupported | CallError::Frame(_)) {
-                slot.pause(error);
-            }
-        }
+        slot.forget(|other| other.is(lane));
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<(PeerId, Class), Slot>> {
@@ -244,6 +240,11 @@ impl Slots {
 }
 
 impl Slot {
+    fn forget(&mut self, which: impl Fn(&Handle) -> bool) {
+        self.has_broken |= self.lanes.iter().any(|lane| which(lane) && lane.has_broken());
+        self.lanes.retain(|lane| !which(lane));
+    }
+
     fn pause(&mut self, error: CallError) {
         let (min, max) = (Duration::from_millis(LANE_RETRY_MS), Duration::from_millis(LANE_RETRY_MS_MAX));
         let pause = self.failed.as_ref().map_or(min, |failed| (failed.pause * 2).min(max));

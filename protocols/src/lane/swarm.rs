@@ -1,6 +1,6 @@
 //! The swarm of the lanes: beside the control swarm, with the same identity, on a port of its own.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -147,8 +147,10 @@ struct Task {
 /// A lane that ended.
 struct Over {
     peer: PeerId,
-    /// Unknown if the peer never named it.
-    class: Option<Class>,
+    /// Of a lane that this end opened.
+    wanted: Option<Class>,
+    /// Of one on which the peer has spoken.
+    opened: Option<Class>,
     lane: Handle,
     end: End,
 }
@@ -177,31 +179,20 @@ impl Task {
     fn on_event(&mut self, event: SwarmEvent<ComposedEvent>, lanes: &mut JoinSet<Over>) {
         match event {
             SwarmEvent::Behaviour(ComposedEvent::Lanes(Event::Lane { peer, class, stream })) => {
-                let (lane, slots, counters) = (Handle::new(), self.slots.clone(), self.slots.counters.clone());
-                let named = Arc::new(std::sync::OnceLock::new());
-                let opened = match class {
-                    Some(class) => {
-                        counters.opened.inc();
+                let counters = self.slots.counters.clone();
+                let (lane, named) = (Handle::new(), Arc::new(OnceLock::new()));
+                let on_open = {
+                    let (slots, lane, named, is_own) =
+                        (self.slots.clone(), lane.clone(), named.clone(), class.is_some());
+                    move |class| {
                         let _ = named.set(class);
-                        Ok(class)
-                    }
-                    None => {
-                        counters.accepted.inc();
-                        let (slots, lane, named) = (slots.clone(), lane.clone(), named.clone());
-                        let on_open = move |class| {
-                            let _ = named.set(class);
-                            slots.add(peer, class, lane, false);
-                        };
-                        Err(Box::new(on_open) as Box<dyn FnOnce(Class) + Send>)
+                        slots.add(peer, class, lane, is_own);
                     }
                 };
-                let driver = Driver::new(stream, peer, &lane, self.serve.clone(), counters, opened);
-                if let Some(class) = class {
-                    slots.add(peer, class, lane.clone(), true);
-                }
+                let driver = Driver::new(stream, peer, &lane, self.serve.clone(), counters, class, Box::new(on_open));
                 lanes.spawn(async move {
                     let end = driver.run().await;
-                    Over { peer, class: named.get().copied(), lane, end }
+                    Over { peer, wanted: class, opened: named.get().copied(), lane, end }
                 });
             }
             SwarmEvent::Behaviour(ComposedEvent::Lanes(Event::Failed { peer, class, error })) => {
@@ -215,23 +206,28 @@ impl Task {
     }
 
     fn on_over(&mut self, over: Over) {
-        let Over { peer, class, lane, end } = over;
+        let Over { peer, wanted, opened, lane, end } = over;
         let counters = &self.slots.counters;
         let error = match end {
             End::Closed => None,
             End::Broken(error) => {
                 counters.broken.inc();
-                debug!(%peer, ?class, %error, "a lane broke off");
+                debug!(%peer, ?wanted, ?opened, %error, "a lane broke off");
                 Some(CallError::of(&error))
             }
             End::Violated(violation) => {
                 counters.violated.inc();
-                warn!(%peer, ?class, %violation, "a lane was cut off");
+                warn!(%peer, ?wanted, ?opened, %violation, "a lane was cut off");
                 Some(CallError::ConnectionClosed)
             }
         };
-        if let Some(class) = class {
-            self.slots.ended(peer, class, &lane, error);
+        match (opened, wanted) {
+            (Some(class), _) => self.slots.ended(peer, class, &lane),
+            (None, Some(class)) => {
+                let why = error.map_or_else(|| "the peer closed it".to_owned(), |error| error.to_string());
+                self.slots.failed(peer, class, CallError::Dial(format!("no lane was granted: {why}")));
+            }
+            (None, None) => {}
         }
     }
 }

@@ -56,6 +56,7 @@ pub(crate) fn all() -> Seeds {
     seeds.extend(batches());
     seeds.extend(shapes());
     seeds.extend(frames());
+    seeds.extend(lanes());
     seeds.extend(hellos());
     seeds.extend(registers());
     seeds.extend(watches());
@@ -131,6 +132,36 @@ fn wire(protocol: u8, frame: &Frame) -> Vec<u8> {
     let length = |bytes: usize| u32::try_from(bytes).expect("small").to_be_bytes();
     let (header, body) = (frame.header(), frame.body());
     [&[protocol][..], &length(header.len()), header, &length(body.len()), &body].concat()
+}
+
+fn lanes() -> Seeds {
+    use rafka_protocols::Protocol;
+    use rafka_protocols::lane::Class;
+    use rafka_protocols::lane::wire::{Message, Writer};
+    let said = |messages: &[Message]| {
+        let mut writer = Writer::default();
+        messages.iter().for_each(|message| writer.push(message));
+        [&[13][..], writer.next()].concat()
+    };
+    let grant = Message::Grant { class: Class::Produce, requests: 1024, bytes: 1 << 24 };
+    let request =
+        |id| Message::Request { id, protocol: Protocol::Produce, frame: produce::encode_request(&produced()) };
+    let reply = |id, protocol| Message::Reply { id, protocol, frame: Frame::default() };
+    vec![
+        ("lane", "grant", said(std::slice::from_ref(&grant))),
+        ("lane", "requests", said(&[grant.clone(), request(0), request(1), request(2), request(7)])),
+        (
+            "lane",
+            "replies",
+            said(&[
+                grant.clone(),
+                reply(0, Protocol::Produce),
+                reply(1, Protocol::Fetch),
+                Message::NotServed { id: 2 },
+            ]),
+        ),
+        ("lane", "words", said(&[grant, request(2), Message::Cancel { id: 2 }, Message::Idle, Message::Close])),
+    ]
 }
 
 fn frames() -> Seeds {

@@ -17,8 +17,11 @@ fn answer(bytes: usize) -> Frame {
     Frame::new(Bytes::from(vec![0; bytes]), Bytes::new())
 }
 
+/// Two ends that have granted each other what they may.
 fn lane(now: Instant) -> Ends {
-    [Machine::new(now, Some(Class::Produce)), Machine::new(now, None)]
+    let mut ends = [Machine::new(now, Some(Class::Produce)), Machine::new(now, None)];
+    settle(&mut ends, now);
+    ends
 }
 
 fn head(message: &Message) -> Head {
@@ -87,7 +90,8 @@ fn no_more_is_sent_than_the_other_end_grants_but_one_request_of_any_size_is() {
     let now = Instant::now();
     let [mut here, mut there] = lane(now);
     for id in 1..=5 {
-        here.call(now, id, Protocol::Produce, frame(6 * MIB), id).expect("open");
+        let bytes = if id == 5 { 20 * MIB } else { 6 * MIB };
+        here.call(now, id, Protocol::Produce, frame(bytes), id).expect("open");
     }
     let mut sent = |there: &mut Machine<u64, u64>| {
         let messages: Vec<_> = std::iter::from_fn(|| here.take(now)).collect();
@@ -101,13 +105,15 @@ fn no_more_is_sent_than_the_other_end_grants_but_one_request_of_any_size_is() {
         }
         ids
     };
-    assert_eq!(sent(&mut there), [1], "the first is always allowed, before any grant");
-    assert_eq!(sent(&mut there), [2], "16 MiB are granted");
+    assert_eq!(sent(&mut there), [1, 2], "16 MiB are granted");
     assert_eq!(sent(&mut there), []);
     there.respond(now, 1, frame(0));
     there.respond(now, 2, frame(0));
     assert_eq!(sent(&mut there), [], "until the replies are back");
     assert_eq!(sent(&mut there), [3, 4]);
+    there.respond(now, 3, frame(0));
+    there.respond(now, 4, frame(0));
+    assert_eq!((sent(&mut there), sent(&mut there)), (vec![], vec![5]), "alone, a request may have any size");
 }
 
 #[test]
@@ -127,11 +133,12 @@ fn a_peer_that_sends_more_than_it_may_or_answers_nothing_breaks_the_rules() {
     assert_eq!(violation(&mut machine, reply(1)), Violation::UnknownReply(1));
     assert_eq!(violation(&mut machine, Message::NotServed { id: 1 }), Violation::UnknownReply(1));
     machine.call(now, 7, Protocol::Fetch, frame(0), 7).expect("open");
+    assert_eq!(machine.take(now), None, "nothing was granted yet");
     assert_eq!(violation(&mut machine, reply(7)), Violation::UnknownReply(7), "not sent yet");
-    while machine.take(now).is_some() {}
-    assert_eq!(violation(&mut machine, reply(7)), Violation::UnknownReply(7), "of another protocol");
     let class = |class| Message::Grant { class, requests: 1, bytes: 1 };
     give(&mut machine, now, class(Class::Fetch)).expect("the first");
+    while machine.take(now).is_some() {}
+    assert_eq!(violation(&mut machine, reply(7)), Violation::UnknownReply(7), "of another protocol");
     assert_eq!(violation(&mut machine, class(Class::Produce)), Violation::ClassChanged);
     give(&mut machine, now, Message::Close).expect("a close");
     assert_eq!(violation(&mut machine, request(5, 0)), Violation::AfterClose);
@@ -143,7 +150,6 @@ fn a_cancelled_call_is_not_sent_or_its_late_reply_is_dropped() {
     let [mut here, mut there] = lane(now);
     here.call(now, 1, Protocol::Produce, frame(0), 1).expect("open");
     here.cancel(1);
-    assert!(matches!(here.take(now), Some(Message::Grant { .. })));
     assert!(here.take(now).is_none(), "cancelled before it was sent");
     here.call(now, 2, Protocol::Produce, frame(0), 2).expect("open");
     let sent = here.take(now).expect("sent");
@@ -167,7 +173,6 @@ fn an_orderly_close_ends_what_is_under_way_and_sends_the_rest_elsewhere() {
     let now = Instant::now();
     let [mut here, mut there] = lane(now);
     here.call(now, 1, Protocol::Produce, frame(0), 1).expect("open");
-    let _grant = here.take(now);
     let first = here.take(now).expect("sent");
     give(&mut there, now, first).expect("legal");
     there.close();
@@ -269,7 +274,7 @@ proptest! {
         let mut begun: [BTreeSet<u64>; 2] = Default::default();
         let mut declined: [BTreeSet<u64>; 2] = Default::default();
         let nth = |set: &BTreeSet<u64>, n: usize| set.iter().nth(n).copied();
-        for happening in happenings {
+        for (nth_happening, happening) in happenings.into_iter().enumerate() {
             match happening {
                 Happening::Call { end, bytes } => {
                     ids[end] += 1;
@@ -313,7 +318,8 @@ proptest! {
                 Happening::Close { end } if closes => ends[end].close(),
                 Happening::Close { .. } => {}
             }
-            for end in 0..2 {
+            // A task may be late to ask.
+            for end in (0..2).filter(|end| (nth_happening + end) % 3 == 0) {
                 for id in ends[end].unsent() {
                     prop_assert!(open[end].remove(&id), "ended twice");
                     prop_assert!(!begun[1 - end].contains(&id));

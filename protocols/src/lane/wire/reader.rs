@@ -9,7 +9,7 @@ use crate::{Frame, Protocol};
 /// A part with this much still to come is read straight into its own buffer.
 const DIRECT_BYTES: usize = LANE_READ_BYTES / 4;
 
-/// Reads the messages of one lane. Sans-io: bytes are put where [`Reader::room`] says, and [`Reader::next`] says what
+/// Reads the messages of one lane. Sans-io: bytes are put where [`Reader::room`] says, and [`Reader::step`] says what
 /// they were. Memory grows with what has come, not with what is claimed: at most twice that, and a step.
 #[derive(Debug)]
 pub struct Reader {
@@ -66,7 +66,7 @@ impl Default for Reader {
 }
 
 impl Reader {
-    /// Where the next bytes go; never empty. To be called once [`Reader::next`] wants more.
+    /// Where the next bytes go; never empty. To be called once [`Reader::step`] wants more.
     pub fn room(&mut self) -> &mut [u8] {
         if let Some(frame) = self.frame.as_mut().filter(|frame| !frame.is_skipped)
             && self.from == self.to
@@ -106,7 +106,7 @@ impl Reader {
     ///
     /// # Errors
     /// [`WireError`]; nothing on this lane can be understood from then on.
-    pub fn next(&mut self) -> Result<Step, WireError> {
+    pub fn step(&mut self) -> Result<Step, WireError> {
         let Some(frame) = &mut self.frame else { return self.begin() };
         let staged = &self.stage[self.from..self.to];
         self.from += if frame.is_skipped { frame.pass(staged.len()) } else { frame.take(staged) };

@@ -29,7 +29,7 @@ fn read(bytes: &[u8], cuts: &[usize]) -> Result<Vec<Message>, WireError> {
     let (mut reader, mut messages, mut cuts) = (Reader::default(), Vec::new(), cuts.iter().cycle());
     let mut rest = bytes;
     loop {
-        match reader.next()? {
+        match reader.step()? {
             Step::Begins(head) => messages.extend(word(head)),
             Step::Message(message) => messages.push(message),
             Step::Skipped { .. } => unreachable!("nothing is skipped"),
@@ -145,8 +145,8 @@ fn a_claimed_length_allocates_nothing() {
     let mut reader = Reader::default();
     reader.room()[..HEAD_BYTES].copy_from_slice(&bytes);
     reader.filled(HEAD_BYTES);
-    assert!(matches!(reader.next(), Ok(Step::Begins(_))));
-    assert!(matches!(reader.next(), Ok(Step::More)));
+    assert!(matches!(reader.step(), Ok(Step::Begins(_))));
+    assert!(matches!(reader.step(), Ok(Step::More)));
     assert!(reader.room().len() <= MIB / 4, "one step, until more has come");
 }
 
@@ -158,7 +158,7 @@ fn what_is_skipped_goes_by_and_the_next_message_is_read() {
     ];
     let (bytes, mut reader, mut at, mut steps) = (written(&messages), Reader::default(), 0, Vec::new());
     while steps.len() < 2 {
-        match reader.next().expect("legal") {
+        match reader.step().expect("legal") {
             Step::Begins(Head::Frame { id: 1, .. }) => reader.skip(),
             Step::Begins(_) => {}
             Step::Skipped { id, .. } => steps.push(id),
