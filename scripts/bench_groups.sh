@@ -47,11 +47,11 @@ everything() {
 }
 
 say "Rafka: $MEMBERS members, then commits (load average $(cut -d' ' -f1-3 /proc/loadavg))"
-start_node rafka --init --kafka-listen "127.0.0.1:$(port)"
+start_node rafka --init
 field "$WORK/rafka.json" kafka >"$WORK/rafka.at"
 everything rafka
 kill_node rafka
-launch_node rafka --kafka-listen "$(cat "$WORK/rafka.at")"
+KAFKA_LISTEN=$(cat "$WORK/rafka.at") launch_node rafka
 measure rafka loaded -groups "$GROUPS_" -partitions "$OFFSETS" -name offsets
 stop_node rafka
 

@@ -84,7 +84,7 @@ launch_node() {
     local name=$1
     shift
     rm -f "$WORK/$name.json"
-    "$BIN/rafka-node" --data-dir "$WORK/$name" --listen "${LISTEN:-127.0.0.1:0}" --kafka-listen 127.0.0.1:0 --ops-listen 127.0.0.1:0 \
+    "$BIN/rafka-node" --data-dir "$WORK/$name" --listen "${LISTEN:-127.0.0.1:0}" --kafka-listen "${KAFKA_LISTEN:-127.0.0.1:0}" --ops-listen 127.0.0.1:0 \
         --ready-file "$WORK/$name.json" --log-format compact "$@" >>"$WORK/$name.log" 2>&1 &
     printf -v "PID_$name" %s $!
     NODES+=($!)

@@ -340,7 +340,7 @@ pub(crate) async fn run(group: Arc<Group>, inner: Arc<Inner>, stop: Cancellation
             let (group, inner) = (Arc::clone(&group), Arc::clone(&inner));
             match action {
                 Action::Heartbeat(heartbeat) => {
-                    work.spawn(group.beat(inner, GroupRequest::ConsumerHeartbeat(heartbeat)));
+                    work.spawn(group.beat(inner, GroupRequest::ConsumerHeartbeat(*heartbeat)));
                 }
                 Action::Release(parts) => {
                     work.spawn(group.release(inner, parts));

@@ -133,7 +133,7 @@ struct Working {
     key: ApiKey,
     began: Instant,
     work: Work,
-    /// Memory of the request; nothing where it waits for others, who must not run out of it.
+    /// Memory of the request; a join, which waits for others, has let go of its own.
     frame: Option<Frame>,
 }
 
@@ -220,7 +220,7 @@ impl<D: FrontDesk, S: AsyncRead + AsyncWrite + Unpin> Connection<D, S> {
         };
         match api::begin(key, call, &mut reader) {
             Ok(Some(work)) => {
-                let frame = (!api::waits_for_others(key)).then_some(frame);
+                let frame = (key != ApiKey::JoinGroup).then_some(frame);
                 self.work = Some(Working { key, began: Instant::now(), work, frame });
             }
             Ok(None) => self.replies.push_back(Expected::There(api::unsupported(&header))),

@@ -157,9 +157,11 @@ pub const GROUP_TOPICS_MAX: usize = 100_000;
 pub const GROUP_SWEEP_OFFSETS: usize = 10_000;
 /// A regular expression that stands for topics …
 pub const GROUP_REGEX_BYTES_MAX: usize = 4 * KIB;
-/// … compiled …
+/// … compiled.
 pub const GROUP_REGEX_COMPILED_BYTES_MAX: usize = MIB;
-/// … and how deep its brackets may go.
+/// Different expressions of one group: each is compiled again whenever topics come or go.
+pub const GROUP_REGEXES_MAX: usize = 64;
+/// How deep the brackets of an expression may go.
 pub const GROUP_REGEX_NESTING_MAX: u32 = 64;
 
 // Wire ------------------------------------------------------------------------------------------

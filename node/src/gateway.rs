@@ -71,25 +71,47 @@ pub(crate) struct Setup {
     pub(crate) desk: Desk,
     /// Memory for the cache.
     pub(crate) cache_bytes_max: usize,
-    /// Requests under way.
+    /// How relayed requests run.
+    pub(crate) errands: Errands,
+}
+
+/// How relayed requests run, and end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Errands {
+    /// Those under way.
     pub(crate) requests: TaskTracker,
-    /// Ends them.
+    /// Nobody waits any more, for records or for leaders.
+    pub(crate) stop: CancellationToken,
+    /// Ends them at once.
     pub(crate) end: CancellationToken,
+}
+
+impl Errands {
+    fn spawn(&self, errand: impl Future<Output = ()> + Send + 'static) {
+        let end = self.end.clone();
+        self.requests.spawn(async move { end.run_until_cancelled_owned(errand).await });
+    }
 }
 
 impl Gateway {
     pub(crate) fn new(setup: Setup) -> Self {
-        let Setup { desk, cache_bytes_max, requests, end } = setup;
+        let Setup { desk, cache_bytes_max, errands } = setup;
         let cache = Arc::new(HotCache::new(cache_bytes_max));
         let metrics = desk.service.metrics.register(|registry| {
             registry.register_collector(Box::new(CacheFigures(cache.clone())));
             Arc::new(Metrics::new(registry))
         });
         let reach = Arc::new(MeshReach { desk: desk.clone() });
-        let polls = Polls::new(reach.clone(), cache.clone(), metrics.clone(), requests.clone(), end.clone());
+        let polls = Polls::new(reach.clone(), cache.clone(), metrics.clone(), errands.clone());
         let inner = Inner {
-            outbox: Outbox::new(reach.clone(), metrics.clone(), requests, end),
-            reads: Reads { reach: reach.clone(), polls, cache: cache.clone(), metrics: metrics.clone() },
+            outbox: Outbox::new(reach.clone(), metrics.clone(), errands.clone()),
+            reads: Reads {
+                reach: reach.clone(),
+                polls,
+                cache: cache.clone(),
+                metrics: metrics.clone(),
+                stop: errands.stop,
+            },
             scatter: Scatter { reach: reach.clone(), metrics: metrics.clone() },
             desk,
             reach,
@@ -301,7 +323,7 @@ impl Inner {
             return Err(Failure::new(ErrorCode::CoordinatorNotAvailable, "there are no coordinators yet"));
         };
         let within = patience(&request);
-        let told = self.scatter.leader(at, Ask::Group(request), within).await;
+        let told = self.scatter.leader(at, Ask::Group(Box::new(request)), within).await;
         match told.map_err(group_failure)? {
             Told::Group(reply) => Ok(reply),
             _ => Err(mistold()),

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use crate::cluster::Cluster;
 use crate::config;
 use crate::config::Routing;
-use crate::gateway::{self, Gateway};
+use crate::gateway::{self, Errands, Gateway};
 use crate::service::kafka::Desk;
 use crate::tasks::Tasks;
 
@@ -117,10 +117,9 @@ pub(crate) fn open(config: &config::Kafka, bound: Vec<Bound>, setup: Setup, task
     let ways = Ways { cluster, places: Arc::new(Places::default()), stop, connections };
     let (mesh, direct): (Vec<_>, Vec<_>) = bound.into_iter().partition(|bound| bound.routing == Routing::Mesh);
     if !mesh.is_empty() {
-        let requests = ways.connections.clone();
-        let end = ways.stop.end.clone();
-        let gateway =
-            Gateway::new(gateway::Setup { desk: desk.clone(), cache_bytes_max: relayed_bytes_max, requests, end });
+        let (requests, stop, end) = (ways.connections.clone(), ways.stop.accept.clone(), ways.stop.end.clone());
+        let errands = Errands { requests, stop, end };
+        let gateway = Gateway::new(gateway::Setup { desk: desk.clone(), cache_bytes_max: relayed_bytes_max, errands });
         tasks.spawn("gateway cache", &ways.stop.accept, gateway.clone().follow());
         let door = Arc::new(Door::new(gateway, door.clone(), metrics.clone()));
         mesh.into_iter().for_each(|bound| ways.accept(bound, door.clone(), tasks));

@@ -103,6 +103,6 @@ mod tests {
         assert_eq!(told(&[]), ["/dns4/a/tcp/7401"]);
         assert_eq!(told(&["lanes_listen=10.0.0.1:7401"]), ["/ip4/10.0.0.1/tcp/7401"]);
         assert_eq!(told(&["lanes_listen=10.0.0.1:7401", "advertise=a:7300"]), ["/dns4/a/tcp/7401"]);
-        assert_eq!(told(&["lanes_advertise=b:9"]), ["/dns4/b/tcp/9"]);
+        assert_eq!(told(&["lanes_advertise=b:9"]), ["/dns/b/tcp/9"]);
     }
 }

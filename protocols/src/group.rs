@@ -27,6 +27,7 @@ pub use reply::{Reply, decode_reply, encode_reply};
 
 /// What a node is asked about groups.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[allow(clippy::large_enum_variant, reason = "nearly all are of the largest variant")]
 pub enum Request {
     /// One group's coordinator does it.
     Group(GroupRequest),

@@ -11,7 +11,7 @@ use super::rules::Rule;
 use classic::{Consumer, Zombie};
 use world::World;
 
-const TURNS: usize = 1_000;
+const TURNS: usize = 500;
 const CONSUMERS_MAX: usize = 7;
 
 struct Simulation {
@@ -38,28 +38,33 @@ impl Simulation {
     fn turn(&mut self) -> Result<(), String> {
         let pass = self.world.random.below(500);
         self.world.pass(pass)?;
-        let one = self.world.random.below(self.consumers.len() as u64) as usize;
-        self.consumers[one].act(&mut self.world);
-        self.world.deliver_requests(4)?;
         for one in 0..self.consumers.len() {
+            if !self.consumers[one].lives() && self.world.random.one_in(30) {
+                self.consumers[one] = Consumer::new(&mut self.world, one);
+            }
+            if self.world.random.one_in(2) {
+                self.consumers[one].act(&mut self.world);
+            }
             self.hear(one, 12);
         }
+        self.world.deliver_requests(4)?;
+        let one = self.world.random.below(self.consumers.len() as u64) as usize;
         match self.world.random.below(400) {
             0..4 => self.world.crash()?,
-            4..8 => self.zombies.extend(self.consumers[one].crash(&mut self.world)),
-            8..12 => self.zombies.extend(self.consumers[one].leave(&mut self.world)),
+            4..10 => self.zombies.extend(self.consumers[one].crash(&mut self.world)),
+            10..12 => self.zombies.extend(self.consumers[one].leave(&mut self.world)),
             12..16 if self.consumers.len() < CONSUMERS_MAX && !self.twin(one) => {
                 let id = self.consumers.len();
                 self.consumers.push(Consumer::new(&mut self.world, id));
             }
             16..18 => self.world.partitions = (self.world.partitions + 1).min(8),
-            18..30 if !self.zombies.is_empty() => {
-                let zombie = self.world.random.below(self.zombies.len() as u64) as usize;
-                self.zombies[zombie].commit(&mut self.world)?;
+            18..70 if !self.zombies.is_empty() => {
+                let latest = self.world.random.below(self.zombies.len().min(3) as u64) as usize;
+                self.zombies[self.zombies.len() - 1 - latest].commit(&mut self.world)?;
             }
-            30..34 => self.world.set_forward()?,
-            34..38 => self.leave_all(),
-            38..200 => self.world.commit_some()?,
+            70..76 => self.everybody_leaves()?,
+            76..240 => self.world.commit_some()?,
+            240..340 => self.world.look()?,
             _ => {}
         }
         Ok(())
@@ -74,10 +79,18 @@ impl Simulation {
         self.consumers.len() > id
     }
 
-    fn leave_all(&mut self) {
+    /// Everybody goes, and an administrator uses the occasion.
+    fn everybody_leaves(&mut self) -> Result<(), String> {
         for one in &mut self.consumers {
             self.zombies.extend(one.leave(&mut self.world));
         }
+        self.world.deliver_requests(0)?;
+        self.world.set_forward()?;
+        if self.world.random.one_in(2) {
+            self.world.commit_all()?;
+            self.world.crash()?;
+        }
+        self.zombies.last().map_or(Ok(()), |zombie| zombie.commit(&mut self.world))
     }
 
     fn hear(&mut self, one: usize, losses: u64) {
@@ -88,19 +101,28 @@ impl Simulation {
         }
     }
 
-    /// Nothing is lost any more; whoever can, comes back. But somebody has died, or another generation is to begin with
-    /// somebody in its way.
+    /// Nothing is lost any more; whoever can, comes back. Then somebody dies, or comes twice, or another generation is
+    /// to begin, perhaps with somebody in its way.
     fn heal(&mut self) -> Result<(), String> {
         self.world.healed = true;
-        self.twin(0);
-        let one = self.world.random.below(self.consumers.len() as u64) as usize;
-        if self.world.random.one_in(2) {
-            self.world.partitions += 1;
-            self.consumers[one].gets_stuck = true;
-        } else {
-            self.consumers[one].die(&mut self.world);
+        self.settle(100)?;
+        let one = self.consumers.iter().position(Consumer::leads).unwrap_or(0);
+        match self.world.random.below(4) {
+            0 => {
+                self.consumers[one].die(&mut self.world);
+                self.world.crash()?;
+            }
+            1 => drop(self.twin(0)),
+            more => {
+                self.world.partitions += 1;
+                self.consumers[one].gets_stuck = more == 2;
+            }
         }
-        for _ in 0..250 {
+        self.settle(200)
+    }
+
+    fn settle(&mut self, turns: usize) -> Result<(), String> {
+        for _ in 0..turns {
             self.world.pass(300)?;
             for one in 0..self.consumers.len() {
                 self.consumers[one].act(&mut self.world);
@@ -169,7 +191,7 @@ fn every_rule_is_needed() {
         Rule::LeadersBeginGenerations,
         Rule::SessionsBeginAgain,
     ] {
-        let found = (0..150).find_map(|seed| simulate(seed, Some(rule), true).err());
+        let found = (0..300).find_map(|seed| simulate(seed, Some(rule), true).err());
         assert!(found.is_some(), "{rule:?} can be dropped without anyone noticing");
     }
     assert!((0..50).any(|seed| simulate(seed, None, false).is_err()), "replies need not wait for the log");

@@ -28,7 +28,7 @@ const LEAVES_FOR_A_WHILE: i32 = -2;
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Action {
     /// Ask the coordinator → [`Membership::answered`].
-    Heartbeat(ConsumerHeartbeat),
+    Heartbeat(Box<ConsumerHeartbeat>),
     /// Stop reading these and commit how far they were read → [`Membership::released`].
     Release(BTreeSet<At>),
     /// Stop reading these: somebody else may have them already.
@@ -133,7 +133,7 @@ impl Membership {
         let mut actions = std::mem::take(&mut self.actions);
         if self.may_report() && self.due <= now {
             self.in_flight = true;
-            actions.push(Action::Heartbeat(self.heartbeat()));
+            actions.push(Action::Heartbeat(Box::new(self.heartbeat())));
         }
         actions
     }

@@ -2,6 +2,7 @@
 
 use rafka_broker::ErrorCode;
 use rafka_broker::group::request::{GroupReply, GroupRequest, Join, JoinReply, Joined, JoinedMember, Protocol};
+use rafka_model::limits::{GROUP_METADATA_BYTES_MAX, GROUP_PROTOCOLS_MAX};
 
 use crate::desk::FrontDesk;
 use crate::door::{Client, Door};
@@ -21,6 +22,9 @@ const REASON_CHARS_MAX: usize = 255;
 
 pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, client: &Client, version: i16, request: Request) -> Response {
     let member_id = Str::from(request.member_id.to_string());
+    if is_too_large(&request) {
+        return refused(version, error::number(ErrorCode::InvalidRequest), member_id);
+    }
     let join = GroupRequest::Join(join(client, version, request));
     let reply = groups::ask(door, join, |reply| match reply {
         GroupReply::Join(reply) => Some(reply),
@@ -31,6 +35,12 @@ pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, client: &Client, version
         Ok(JoinReply::TakeMemberId(id)) => refused(version, error::number(ErrorCode::MemberIdRequired), id.into()),
         Err(failure) => refused(version, error::group(failure.code), member_id),
     }
+}
+
+/// More than any coordinator takes. What is joined with is kept while the join waits, its frame is not.
+fn is_too_large(request: &Request) -> bool {
+    let metadata: usize = request.protocols.iter().map(|protocol| protocol.metadata.len()).sum();
+    request.protocols.len() > GROUP_PROTOCOLS_MAX || metadata > GROUP_METADATA_BYTES_MAX
 }
 
 fn join(client: &Client, version: i16, request: Request) -> Join {
@@ -159,6 +169,17 @@ mod tests {
         let door = joining(first);
         let told = ask(&door, 5, &Request { group_instance_id: Some("i".into()), ..request(5) }).await;
         assert_eq!((told.error_code, told.members[0].group_instance_id.as_deref()), (0, Some("i")));
+    }
+
+    #[tokio::test]
+    async fn what_no_coordinator_takes_is_not_copied_for_it() {
+        let door = joining(first);
+        for (protocols, bytes) in [(1, GROUP_METADATA_BYTES_MAX + 1), (GROUP_PROTOCOLS_MAX + 1, 1)] {
+            let protocol = JoinGroupRequestProtocol { name: "range".into(), metadata: vec![0; bytes].into() };
+            let told = ask(&door, 3, &Request { protocols: vec![protocol; protocols], ..request(3) }).await;
+            assert_eq!(told.error_code, 42);
+        }
+        assert!(door.desk.asked_groups.lock().is_empty());
     }
 
     #[tokio::test]

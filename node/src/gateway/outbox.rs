@@ -22,9 +22,8 @@ use rafka_model::limits::{
 use rafka_model::{BatchHeader, LeaderEpoch, NodeId, ProducerId, TopicPartition};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use super::Errands;
 use super::metrics::{Api, Metrics, Route};
 use super::reach::{Ask, Reach, Told, Trouble, leads_elsewhere};
 use super::scatter::pause;
@@ -40,10 +39,7 @@ pub(crate) struct Outbox<R> {
 struct Inner<R> {
     reach: Arc<R>,
     metrics: Arc<Metrics>,
-    /// Relayed produces under way.
-    tasks: TaskTracker,
-    /// Ends them.
-    end: CancellationToken,
+    errands: Errands,
     state: Mutex<State>,
 }
 
@@ -99,8 +95,8 @@ pub(crate) fn deadline(timeout_ms: u32) -> Instant {
 }
 
 impl<R: Reach> Outbox<R> {
-    pub(crate) fn new(reach: Arc<R>, metrics: Arc<Metrics>, tasks: TaskTracker, end: CancellationToken) -> Self {
-        Self { inner: Arc::new(Inner { reach, metrics, tasks, end, state: Mutex::default() }) }
+    pub(crate) fn new(reach: Arc<R>, metrics: Arc<Metrics>, errands: Errands) -> Self {
+        Self { inner: Arc::new(Inner { reach, metrics, errands, state: Mutex::default() }) }
     }
 
     /// Are parts of this partition under way? Then what comes next belongs behind them, whoever leads.
@@ -168,6 +164,11 @@ impl<R: Reach> Inner<R> {
                 next = self.finish(state, part, refused);
                 continue;
             }
+            if part.attempts > 0 && self.errands.stop.is_cancelled() {
+                let code = if part.outcome_unknown { ErrorCode::OutcomeUnknown } else { ErrorCode::NotReady };
+                next = self.finish(state, part, Err(Failure::new(code, "this node is stopping")));
+                continue;
+            }
             if self.reach.image().partition(part.partition).is_none() {
                 let gone = Failure::new(ErrorCode::UnknownTopicOrPartition, "there is no such partition any more");
                 next = self.finish(state, part, Err(gone));
@@ -206,8 +207,7 @@ impl<R: Reach> Inner<R> {
         while heap.calls < GATEWAY_CALLS_MAX && !heap.ready.is_empty() {
             heap.calls += 1;
             let parts = load(&mut heap.ready);
-            let (inner, end) = (self.clone(), self.end.clone());
-            self.tasks.spawn(async move { end.run_until_cancelled_owned(inner.carry(leader, parts)).await });
+            self.errands.spawn(self.clone().carry(leader, parts));
         }
     }
 
@@ -274,17 +274,18 @@ impl<R: Reach> Inner<R> {
         let wait = pause(part.attempts);
         let is_first = part.attempts == 0 && part.hint.is_some();
         part.attempts += 1;
-        let (inner, end) = (self.clone(), self.end.clone());
+        let inner = self.clone();
         let mut images = self.reach.images();
-        self.tasks.spawn(end.run_until_cancelled_owned(async move {
+        self.errands.spawn(async move {
             images.mark_unchanged();
             // A refusal that names another leader is followed at once.
             if !is_first {
-                let _ = tokio::time::timeout(wait, images.changed()).await;
+                let news = inner.errands.stop.run_until_cancelled(images.changed());
+                let _ = tokio::time::timeout(wait, news).await;
             }
             let mut state = inner.state.lock();
             inner.dispatch(&mut state, part);
-        }));
+        });
     }
 }
 

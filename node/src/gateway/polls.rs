@@ -12,9 +12,8 @@ use rafka_model::limits::{GATEWAY_ABANDONED_MS, GATEWAY_TRAVEL_MS, LONG_POLL_MS_
 use rafka_model::{LeaderEpoch, NodeId, Offset, TopicPartition};
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use super::Errands;
 use super::cache::HotCache;
 use super::metrics::{Api, Metrics};
 use super::reach::{Ask, Reach, Told, Trouble};
@@ -33,8 +32,7 @@ struct Inner<R> {
     reach: Arc<R>,
     cache: Arc<HotCache>,
     metrics: Arc<Metrics>,
-    tasks: TaskTracker,
-    end: CancellationToken,
+    errands: Errands,
     running: Mutex<HashMap<Key, Arc<Answers>>>,
 }
 
@@ -63,14 +61,8 @@ impl Poll {
 }
 
 impl<R: Reach> Polls<R> {
-    pub(crate) fn new(
-        reach: Arc<R>,
-        cache: Arc<HotCache>,
-        metrics: Arc<Metrics>,
-        tasks: TaskTracker,
-        end: CancellationToken,
-    ) -> Self {
-        Self { inner: Arc::new(Inner { reach, cache, metrics, tasks, end, running: Mutex::default() }) }
+    pub(crate) fn new(reach: Arc<R>, cache: Arc<HotCache>, metrics: Arc<Metrics>, errands: Errands) -> Self {
+        Self { inner: Arc::new(Inner { reach, cache, metrics, errands, running: Mutex::default() }) }
     }
 
     /// Begins to fetch from `leader`, or joins a fetch that waits for the same. One that does not wait is its own, because
@@ -91,9 +83,8 @@ impl<R: Reach> Polls<R> {
             running.insert(key.clone(), answers.clone());
         }
         drop(running);
-        let (inner, end) = (self.inner.clone(), self.inner.end.clone());
-        let run = async move { inner.run(key, fetch, shared, &answers).await };
-        self.inner.tasks.spawn(async move { end.run_until_cancelled_owned(run).await });
+        let inner = self.inner.clone();
+        self.inner.errands.spawn(async move { inner.run(key, fetch, shared, &answers).await });
         Poll { answer, joined: false }
     }
 }
@@ -114,6 +105,7 @@ impl<R: Reach> Inner<R> {
             tokio::select! {
                 answer = &mut call => break answer,
                 () = answers.closed() => {}
+                () = self.errands.stop.cancelled() => return,
             }
             let left = tokio::time::timeout(Duration::from_millis(GATEWAY_ABANDONED_MS), &mut call).await;
             if let Ok(answer) = left {

@@ -29,7 +29,7 @@ pub(crate) enum Ask {
     DeleteRecords(DeleteRecords),
     EpochEnds(EpochEnds),
     Producers(TopicPartition),
-    Group(GroupRequest),
+    Group(Box<GroupRequest>),
     ListGroups,
 }
 
@@ -135,7 +135,7 @@ impl MeshReach {
             Ask::DeleteRecords(request) => Told::Deleted(desk.delete_records(request).await),
             Ask::EpochEnds(request) => Told::Ends(desk.epoch_ends(request).await),
             Ask::Producers(at) => Told::Producers(desk.producers(at).await.map_err(Trouble::refused)?),
-            Ask::Group(request) => Told::Group(desk.group(request).await.map_err(Trouble::refused)?),
+            Ask::Group(request) => Told::Group(desk.group(*request).await.map_err(Trouble::refused)?),
             Ask::ListGroups => Told::Groups(desk.list_groups().await.map_err(Trouble::refused)?),
         })
     }
@@ -150,7 +150,7 @@ fn encode(ask: Ask) -> (Protocol, Frame) {
         Ask::DeleteRecords(request) => fetch(fetch::Request::DeleteRecords(request)),
         Ask::EpochEnds(request) => fetch(fetch::Request::EpochEnds(request)),
         Ask::Producers(at) => fetch(fetch::Request::Producers(at)),
-        Ask::Group(request) => (Protocol::Group, group::encode_request(&group::Request::Group(request))),
+        Ask::Group(request) => (Protocol::Group, group::encode_request(&group::Request::Group(*request))),
         Ask::ListGroups => (Protocol::Group, group::encode_request(&group::Request::List)),
     }
 }

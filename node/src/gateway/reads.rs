@@ -14,6 +14,7 @@ use rafka_model::limits::{
 };
 use rafka_model::{Chunks, NodeId};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::cache::HotCache;
 use super::metrics::{Api, Metrics, Route};
@@ -27,6 +28,8 @@ pub(crate) struct Reads<R> {
     pub(crate) polls: Polls<R>,
     pub(crate) cache: Arc<HotCache>,
     pub(crate) metrics: Arc<Metrics>,
+    /// From then on fetches answer with what is there.
+    pub(crate) stop: CancellationToken,
 }
 
 /// An answer in the making.
@@ -71,7 +74,7 @@ impl<R: Reach> Reads<R> {
             bytes: 0,
             refused: false,
         };
-        self.from_cache(&mut gathering);
+        self.read_cache(&mut gathering);
         let mut until = deadline + Duration::from_millis(GATEWAY_TRAVEL_MS);
         if gathering.is_enough() {
             // Others are asked what they have all the same, or they might never be.
@@ -87,7 +90,8 @@ impl<R: Reach> Reads<R> {
             self.ask(&request, &open, terms, &mut asking);
             open.clear();
             while !asking.is_empty() {
-                let Ok(Some(round)) = tokio::time::timeout_at(until, asking.next()).await else { break };
+                let next = tokio::time::timeout_at(until, asking.next());
+                let Some(Ok(Some(round))) = self.stop.run_until_cancelled(next).await else { break };
                 self.take(&mut gathering, round, deadline, &mut asking);
                 if gathering.is_enough() && request.min_bytes > 0 {
                     break;
@@ -97,14 +101,16 @@ impl<R: Reach> Reads<R> {
             if !asking.is_empty() || gathering.is_enough() || Instant::now() + pause(0) >= deadline {
                 break;
             }
-            tokio::time::sleep(pause(0)).await;
+            if self.stop.run_until_cancelled(tokio::time::sleep(pause(0))).await.is_none() {
+                break;
+            }
             open.extend(gathering.reopen());
         }
         drop(asking);
         gathering.answer(&self.cache)
     }
 
-    fn from_cache(&self, gathering: &mut Gathering<'_>) {
+    fn read_cache(&self, gathering: &mut Gathering<'_>) {
         let (image, me) = (self.reach.image(), self.reach.me());
         for (index, part) in gathering.request.partitions.iter().enumerate() {
             let state = image.partition(part.partition);

@@ -1,6 +1,7 @@
 //! Gateways: clients that reach one node use all of them.
 
 use std::collections::BTreeSet;
+use std::process::Command;
 
 use rafka_broker::ErrorCode;
 use rafka_broker::request::{Acks, Produce, ProducePartition};
@@ -12,11 +13,12 @@ use rafka_kafka::messages::{
 use rafka_model::{BatchBuilder, Compression as Codec, ProducerId, Timestamp, TopicPartition};
 use rafka_protocols::Protocol;
 use rskafka::client::partition::{Compression, OffsetAt};
+use tokio::net::TcpStream;
 
 use crate::groups::Kafka;
 use crate::kafka::{partition, record};
 use crate::peer::Peer;
-use crate::support::{Home, Node, cluster, create, led_by, name};
+use crate::support::{Home, Node, binary, cluster, create, led_by, name, skipped};
 
 const KAFKA: &[&str] = &["--kafka-listen", "127.0.0.1:0"];
 
@@ -209,8 +211,7 @@ async fn an_idempotent_stream_survives_a_killed_leader_without_loss_or_repetitio
             vec![produce::TopicProduceData { name: "orders".into(), partition_data, ..Default::default() }];
         produce::Request { transactional_id: None, acks: -1, timeout_ms: 30_000, topic_data }
     };
-    let (mut home, mut doomed) = (None, Some(doomed));
-    let mut flags = Vec::new();
+    let (mut doomed, mut again) = (Some(doomed), None);
     for number in 0..COUNT + IN_FLIGHT as i32 {
         if number < COUNT {
             kafka.send(7, request(number)).await;
@@ -218,15 +219,8 @@ async fn an_idempotent_stream_survives_a_killed_leader_without_loss_or_repetitio
         if number == COUNT / 2
             && let Some(node) = doomed.take()
         {
-            flags =
-                vec!["--listen".to_owned(), node.host_port(), "--bootstrap".to_owned(), brokers[0].mesh().to_owned()];
-            home = Some(node.kill());
-        }
-        if number == COUNT / 2 + 2
-            && let Some(home) = home.take()
-        {
-            let flags: Vec<_> = flags.iter().map(String::as_str).collect();
-            brokers.push(home.start(&flags).await);
+            let flags = [node.host_port(), brokers[0].mesh().to_owned()];
+            again = Some(node.kill().spawn(&["--listen", &flags[0], "--bootstrap", &flags[1]]));
         }
         if number >= IN_FLIGHT as i32 {
             let expected = i64::from(number - IN_FLIGHT as i32);
@@ -236,6 +230,7 @@ async fn an_idempotent_stream_survives_a_killed_leader_without_loss_or_repetitio
             assert_eq!(told, vec![(0, expected); 6]);
         }
     }
+    let _doomed = again.expect("it was killed").ready().await;
     for index in 0..6 {
         let partition = partition(&gateway.kafka(), "orders", index).await;
         let mut values = Vec::new();
@@ -246,6 +241,59 @@ async fn an_idempotent_stream_survives_a_killed_leader_without_loss_or_repetitio
         let expected: Vec<_> = (0..COUNT).map(|number| number.to_string().into_bytes()).collect();
         assert_eq!(values, expected, "partition {index}");
     }
+}
+
+/// Says that this process is the client, in its own network namespace.
+const INSIDE: &str = "RAFKA_TEST_INSIDE";
+
+/// The test runs twice: outside it makes five nodes and a network of which the client reaches one corner, and starts
+/// itself again there.
+#[test]
+fn a_client_that_reaches_one_node_of_five_uses_every_topic() {
+    if std::env::var_os(INSIDE).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        return runtime.block_on(reaches_one_of_five());
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/gateway_netns.sh");
+    let binary = binary();
+    for role in ["broker", "gateway"] {
+        let test = std::env::current_exe().expect("known");
+        let ran = Command::new(script)
+            .arg(test)
+            .args(["--exact", "gateway::a_client_that_reaches_one_node_of_five_uses_every_topic"])
+            .env(INSIDE, "1")
+            .env("RAFKA_GATEWAY_ROLE", role)
+            .env("RAFKA_BIN_DIR", binary.parent().expect("a folder"))
+            .output()
+            .expect("the script starts");
+        let said = [ran.stdout, ran.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+        match ran.status.code() {
+            Some(77) => return skipped(&said),
+            code => assert_eq!(code, Some(0), "as a {role}: {said}"),
+        }
+    }
+}
+
+async fn reaches_one_of_five() {
+    let bootstrap = std::env::var("BOOTSTRAP").expect("told by the script");
+    let cut_off = std::env::var("CUT_OFF").expect("told by the script");
+    for address in cut_off.split(' ') {
+        let tried = tokio::time::timeout(std::time::Duration::from_secs(1), TcpStream::connect(address)).await;
+        assert!(!matches!(tried, Ok(Ok(_))), "{address} can be reached");
+    }
+    let client = rskafka::client::ClientBuilder::new(vec![bootstrap.clone()]).build().await.expect("a broker answers");
+    let controller = client.controller_client().expect("a controller");
+    for topic in ["one", "two"] {
+        controller.create_topic(topic, 10, 1, 10_000).await.expect("made");
+        for index in 0..10 {
+            let partition = partition(&bootstrap, topic, index).await;
+            let offsets = partition.produce(vec![record("k", "v")], Compression::Snappy).await.expect("taken");
+            assert_eq!(offsets, [0]);
+            let (records, _) = partition.fetch_records(0, 1..1_000_000, 1_000).await.expect("given");
+            assert_eq!(records[0].record, record("k", "v"));
+        }
+    }
+    controller.delete_topic("one", 10_000).await.expect("removed");
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod groups;
 mod hostile;
 mod join;
 mod kafka;
+mod lanes;
 mod peer;
 mod start;
 mod support;

@@ -30,10 +30,11 @@ fn convert(id: &Arc<str>, member: &classic::Member, protocol: Option<&str>) -> R
     let chosen = member.protocols.iter().find(|one| Some(&*one.name) == protocol).or(member.protocols.first());
     let metadata = chosen.map(|one| &*one.metadata).unwrap_or_default();
     let read = read_subscription(metadata).map_err(unreadable)?;
-    if !read.user_data.is_empty() {
+    let assigned = read_assignment(&member.assignment).map_err(unreadable)?;
+    if !assigned.user_data.is_empty() {
         return Err(refuse("the classic members have an assignor of their own: the group stays classic"));
     }
-    let assigned = read_assignment(&member.assignment).map_err(unreadable)?;
+    let assigned = assigned.partitions;
     let subscription = Subscription {
         instance_id: member.instance_id.clone(),
         rack_id: read.rack_id,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use rafka_model::limits::{GROUP_BYTES_MAX, GROUP_MEMBERS_MAX, GROUP_TOPICS_MAX};
+use rafka_model::limits::{GROUP_BYTES_MAX, GROUP_MEMBERS_MAX, GROUP_REGEXES_MAX, GROUP_TOPICS_MAX};
 
 use super::assignor::Assignor;
 use super::metadata::compile;
@@ -114,6 +114,13 @@ impl Group {
         if joins && !self.members.contains_key(&id) {
             let replaces = request.instance_id.as_ref().is_some_and(|name| self.instances.contains_key(name));
             self.has_room(work, !replaces)?;
+        }
+        if let Some(expression) = request.subscribed_regex.as_ref().filter(|expression| !expression.is_empty())
+            && !self.expressions.contains_key(expression)
+            && self.expressions.len() >= GROUP_REGEXES_MAX
+        {
+            let why = format!("the group has {GROUP_REGEXES_MAX} different regular expressions, no more are allowed");
+            return refuse(ErrorCode::InvalidRegularExpression, why);
         }
         self.admit(work, request, &id)?;
 

@@ -19,8 +19,6 @@ pub(in crate::group) type Named = BTreeMap<String, Vec<PartitionId>>;
 pub(in crate::group) struct ClassicSubscription {
     pub(in crate::group) version: i16,
     pub(in crate::group) topics: Vec<String>,
-    /// For the members' own assignor: a group that needs it cannot be assigned by its coordinator.
-    pub(in crate::group) user_data: Bytes,
     /// What the member keeps while it rebalances (cooperative ones).
     pub(in crate::group) owned: Named,
     pub(in crate::group) rack_id: Option<String>,
@@ -34,26 +32,37 @@ pub(in crate::group) fn read_subscription(bytes: &[u8]) -> Result<ClassicSubscri
     let mut reader = Reader::new(bytes);
     let version = read_version(&mut reader)?;
     let topics = reader.array(|reader| reader.string().map(str::to_owned))?;
-    let user_data = Bytes::copy_from_slice(reader.nullable_bytes()?.unwrap_or_default());
+    // User data is for the members' assignor alone: sticky ones keep a generation there.
+    reader.nullable_bytes()?;
     let owned = if version >= 1 { read_partitions(&mut reader)? } else { Named::new() };
     if version >= 2 {
         reader.i32()?;
     }
     let rack_id = if version >= 3 { reader.nullable_string()?.map(str::to_owned) } else { None };
-    Ok(ClassicSubscription { version, topics, user_data, owned, rack_id })
+    Ok(ClassicSubscription { version, topics, owned, rack_id })
+}
+
+/// What a classic consumer was assigned.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(in crate::group) struct ClassicAssignment {
+    pub(in crate::group) partitions: Named,
+    /// From the members' own assignor: a group that needs it cannot be assigned by its coordinator.
+    pub(in crate::group) user_data: Bytes,
 }
 
 /// Reads a member's assignment; no bytes are no partitions.
 ///
 /// # Errors
 /// [`RecordError`] if it is none of a consumer.
-pub(in crate::group) fn read_assignment(bytes: &[u8]) -> Result<Named, RecordError> {
+pub(in crate::group) fn read_assignment(bytes: &[u8]) -> Result<ClassicAssignment, RecordError> {
     if bytes.is_empty() {
-        return Ok(Named::new());
+        return Ok(ClassicAssignment::default());
     }
     let mut reader = Reader::new(bytes);
     read_version(&mut reader)?;
-    read_partitions(&mut reader)
+    let partitions = read_partitions(&mut reader)?;
+    let user_data = Bytes::copy_from_slice(reader.nullable_bytes()?.unwrap_or_default());
+    Ok(ClassicAssignment { partitions, user_data })
 }
 
 /// An assignment of the version that the member speaks.

@@ -10,7 +10,7 @@ use crate::group::request::{
 };
 use crate::group::rules::Rule;
 use crate::group::testing::*;
-use crate::group::{Config, GroupReply, GroupRequest, MigrationPolicy};
+use crate::group::{Config, GroupRecord, GroupReply, GroupRequest, MigrationPolicy};
 
 use super::protocol::{Named, read_assignment};
 
@@ -302,6 +302,13 @@ fn expressions_stand_for_topics_that_come_and_go() {
         let request = ConsumerHeartbeat { subscribed_regex: Some(bad.to_owned()), ..a.staying() };
         assert_eq!(ask(&mut desk, request), Err(ErrorCode::InvalidRegularExpression), "{bad:.20}");
     }
+    let mut many = (0..100).map(|i| Client { regex: Some(format!("x{i}")), ..client(&format!("m{i}"), &[]) });
+    let refused = many.find_map(|mut one| one.beat(&mut desk).err());
+    assert_eq!(refused, Some(ErrorCode::InvalidRegularExpression), "each costs time whenever topics come or go");
+    desk.pass(50_000);
+    a.epoch = 0;
+    a.beat(&mut desk).expect("joins");
+    settle(&mut desk, &mut [&mut a]);
     let none = ConsumerHeartbeat {
         subscribed_regex: Some(String::new()),
         subscribed_topics: Some(vec!["xor".into()]),
@@ -314,6 +321,13 @@ fn expressions_stand_for_topics_that_come_and_go() {
     assert_eq!(a.owned, [(3, 0), (3, 1)].into());
 }
 
+/// The newest record of each key, without tombstones.
+fn compacted(log: &[GroupRecord]) -> Vec<GroupRecord> {
+    let is_newest = |(i, one): &(usize, &GroupRecord)| log[i + 1..].iter().all(|other| other.key != one.key);
+    let newest = log.iter().enumerate().filter(is_newest);
+    newest.map(|(_, one)| one.clone()).filter(|one| one.value.is_some()).collect()
+}
+
 #[test]
 fn a_restart_changes_nothing() {
     let mut desk = desk();
@@ -324,11 +338,23 @@ fn a_restart_changes_nothing() {
     for i in 0..4 {
         clients[i].beat(&mut desk).expect("joins");
         for _ in 0..3 {
+            // A new coordinator does not let a target wait.
+            desk.restart();
             let before = desk.describe("g");
+            let whole = desk.log.clone();
+            desk.log = compacted(&whole);
+            desk.restart();
+            assert_eq!(desk.describe("g"), before, "compaction changes nothing either");
+            desk.log = whole;
             desk.restart();
             assert_eq!(desk.describe("g"), before);
             desk.pass(1_100);
             clients[..=i].iter_mut().for_each(|client| drop(client.beat(&mut desk).expect("lives")));
+            clients[0].topics.reverse();
+            let again =
+                ConsumerHeartbeat { subscribed_topics: Some(clients[0].topics[..1].to_vec()), ..clients[0].staying() };
+            let reply = ask(&mut desk, again).expect("lives");
+            clients[0].take(&reply);
         }
     }
     settle(&mut desk, &mut clients.iter_mut().collect::<Vec<_>>());
@@ -465,7 +491,8 @@ impl Classic {
         let owned = if self.cooperative { self.owned.clone() } else { BTreeSet::new() };
         let mut metadata = vec![0, 1, 0, 0, 0, 1, 0, 6];
         metadata.extend(b"orders");
-        metadata.extend((-1i32).to_be_bytes());
+        // Sticky assignors keep a generation there.
+        metadata.extend([0, 0, 0, 4, 0, 0, 0, 7]);
         metadata.extend(1i32.to_be_bytes());
         metadata.extend([0, 6]);
         metadata.extend(b"orders");
@@ -495,7 +522,7 @@ impl Classic {
     fn sync(&mut self, desk: &mut Desk) -> Result<(), ErrorCode> {
         match desk.now_asked(sync(&self.joined, vec![])) {
             Ok(GroupReply::Sync(SyncReply { assignment, .. })) => {
-                self.owned = by_name(&read_assignment(&assignment).expect("ours"));
+                self.owned = by_name(&read_assignment(&assignment).expect("ours").partitions);
                 Ok(())
             }
             Err(failure) => Err(failure.code),
@@ -632,6 +659,21 @@ fn groups_keep_their_kind_where_migration_is_off_or_cannot_be() {
     let mut new = client("new", &["orders"]);
     assert_eq!(new.beat(&mut desk).err(), Some(ErrorCode::GroupIdNotFound));
     assert_eq!(desk.beat(&x.joined), Ok(()), "nobody noticed");
+    let mut desk = Desk::new(quick());
+    desk.set_topic("orders", 1, 6);
+    let [own, _] = classic_group(&mut desk, false);
+    let mut shares = super::protocol::write_assignment(1, &Named::new()).to_vec();
+    shares.truncate(shares.len() - 4);
+    shares.extend([0, 0, 0, 1, 9]);
+    desk.ask(GroupRequest::Join(own.request()));
+    desk.pass(120_000);
+    let again =
+        desk.ask(GroupRequest::Join(Join { member_id: String::new(), requires_member_id: false, ..own.request() }));
+    desk.pass(0);
+    let again = desk.joined(again);
+    let synced = desk.ask(sync(&again, vec![(again.member_id.clone(), shares.into())]));
+    desk.answer(synced).expect("answered").expect("a member");
+    assert_eq!(new.beat(&mut desk).err(), Some(ErrorCode::GroupIdNotFound), "their assignor says more than partitions");
     let mut desk = Desk::new(quick());
     let asked = desk.ask(GroupRequest::Join(Join { protocol_type: "connect".to_owned(), ..join_as("c") }));
     desk.pass(0);

@@ -70,7 +70,8 @@ impl Zombie {
 impl Consumer {
     pub(super) fn new(world: &mut World, client: usize) -> Self {
         world.connect(client);
-        let is_static = world.random.one_in(3);
+        world.disconnect(client);
+        let is_static = world.random.one_in(2);
         Self {
             client,
             instance_id: is_static.then(|| format!("static-{client}")),
@@ -100,6 +101,10 @@ impl Consumer {
 
     pub(super) fn lives(&self) -> bool {
         !matches!(self.phase, Phase::Dead | Phase::Stuck)
+    }
+
+    pub(super) fn leads(&self) -> bool {
+        self.leads && self.lives()
     }
 
     pub(super) fn is_stuck(&self) -> bool {
@@ -255,7 +260,9 @@ impl Consumer {
         };
         world.disconnect(self.client);
         self.forget();
-        self.back = world.now + world.random.below(15_000);
+        // A static member is often back before anybody notices.
+        let at_once = world.random.one_in(if self.instance_id.is_some() { 2 } else { 8 });
+        self.back = world.now + if at_once { 0 } else { world.random.below(15_000) };
         (!zombie.positions.is_empty()).then_some(zombie)
     }
 

@@ -1,6 +1,6 @@
 //! The log, the driver of the coordinator, and a network that loses and repeats.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rafka_model::{Monotonic, PartitionId, Timestamp};
 
@@ -232,6 +232,9 @@ impl World {
         self.crashes += 1;
         let open = (self.log.len() - self.committed) as u64;
         self.log.truncate(self.committed + self.random.below(open + 1) as usize);
+        if self.random.one_in(3) {
+            self.compact();
+        }
         self.committed = self.log.len();
         self.held.clear();
         for waiting in std::mem::take(&mut self.waiting).into_values() {
@@ -241,6 +244,18 @@ impl World {
             }
         }
         self.begin()
+    }
+
+    /// Of each key the last record is left, and not even that of a tombstone that is old.
+    fn compact(&mut self) {
+        let (mut later, mut kept) = (BTreeSet::new(), Vec::new());
+        for record in self.log.drain(..).rev() {
+            let is_last = later.insert(record.key.clone());
+            if is_last && (record.value.is_some() || self.random.one_in(2)) {
+                kept.push(record);
+            }
+        }
+        self.log.extend(kept.into_iter().rev());
     }
 
     fn begin(&mut self) -> Result<(), String> {
@@ -257,6 +272,11 @@ impl World {
         let partition = self.random.below(u64::from(self.partitions)) as u8;
         let offset = self.acknowledged.get(&partition).copied().unwrap_or(0) + 10;
         self.ask(None, GroupRequest::Commit(commit("g", "orders", u32::from(partition), offset)))
+    }
+
+    /// Somebody looks at the offsets.
+    pub(super) fn look(&mut self) -> Result<(), String> {
+        self.ask(None, Self::offsets_of(0..self.partitions))
     }
 
     /// A commit by who was a member of `generation`.

@@ -53,6 +53,7 @@ const open = (brokers) => {
     join: async ({ member, group, topic, session_ms: session }) => {
       const consumer = kafka.consumer({
         groupId: group, sessionTimeout: session, heartbeatInterval: 500, maxWaitTimeInMs: 100, metadataMaxAge: 1000,
+        retry: { initialRetryTime: 100, maxRetryTime: 1000, retries: 50 },
       });
       const seen = new Seen();
       const lose = () => {

@@ -11,7 +11,7 @@ use super::*;
 use crate::gateway::testing::{Leaders, Mood, at, metrics, records};
 
 fn outbox(leaders: &Arc<Leaders>) -> Outbox<Leaders> {
-    Outbox::new(leaders.clone(), metrics(), TaskTracker::new(), CancellationToken::new())
+    Outbox::new(leaders.clone(), metrics(), Errands::default())
 }
 
 fn part(partition: u32, value: &str, sequence: Option<i32>) -> ProducePartition {

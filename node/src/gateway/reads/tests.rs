@@ -6,18 +6,17 @@ use rafka_broker::request::{Acks, ListOffsets, OffsetSpec, Produce, ProduceParti
 use rafka_model::Offset;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::*;
+use crate::gateway::Errands;
 use crate::gateway::scatter::Scatter;
 use crate::gateway::testing::{Leaders, Mood, at, metrics, records};
 
 fn reads(leaders: &Arc<Leaders>) -> Reads<Leaders> {
     let (cache, metrics) = (Arc::new(HotCache::new(1 << 20)), metrics());
-    let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
-    let polls = Polls::new(leaders.clone(), cache.clone(), metrics.clone(), tasks, end);
-    Reads { reach: leaders.clone(), polls, cache, metrics }
+    let errands = Errands::default();
+    let polls = Polls::new(leaders.clone(), cache.clone(), metrics.clone(), errands.clone());
+    Reads { reach: leaders.clone(), polls, cache, metrics, stop: errands.stop }
 }
 
 /// Appends a record where it is led, past the gateway.
@@ -105,6 +104,20 @@ async fn a_long_poll_that_nobody_waits_for_ends() {
     append(&leaders, 1, 0, "a").await;
     assert_eq!(told(&reads.fetch(wanted(&[(0, 0)], 0)).await), [Ok((1, true))]);
     assert_eq!(leaders.asked.lock().len(), 2, "the second asked anew");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_stops_keeps_nobody_waiting() {
+    let leaders = Leaders::new(&[1], None);
+    let reads = reads(&leaders);
+    let began = Instant::now();
+    let stops = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        reads.stop.cancel();
+    };
+    let (replies, ()) = tokio::join!(reads.fetch(wanted(&[(0, 0)], 20_000)), stops);
+    assert_eq!(told(&replies).len(), 1);
+    assert!(began.elapsed() < Duration::from_secs(1));
 }
 
 #[tokio::test(start_paused = true)]

@@ -256,7 +256,8 @@ impl Member {
             Ok(GroupReply::Sync(reply)) => {
                 let named = read_assignment(&reply.assignment).map_err(|error| error.to_string())?;
                 let by_name = |name: &str| NAMES.iter().position(|other| *other == name).unwrap_or(0) as u8 + 1;
-                let all = named.iter().flat_map(|(name, has)| has.iter().map(move |one| (by_name(name), one.0)));
+                let all =
+                    named.partitions.iter().flat_map(|(name, has)| has.iter().map(move |one| (by_name(name), one.0)));
                 self.told = all.collect();
                 self.phase = Phase::In;
             }
