@@ -1,6 +1,6 @@
 # Rafka: both binaries, static, in an otherwise empty image.
 #   docker build -t rafka .
-#   docker run -v rafka:/var/lib/rafka -e RAFKA_CLUSTER__JOIN_TOKEN=… -p 7300:7300 rafka
+#   docker run -v rafka:/var/lib/rafka -e RAFKA_CLUSTER__JOIN_TOKEN=… -p 7300:7300 -p 7400:7400 rafka
 
 FROM docker.io/library/rust:1.95-slim-bookworm AS builder
 # zstd and the allocator of the standard library are all the C there is.
@@ -25,7 +25,7 @@ ENV RAFKA_NODE__DATA_DIR=/var/lib/rafka \
     RAFKA_MESH__LISTEN=0.0.0.0:7300
 USER 65532:65532
 VOLUME /var/lib/rafka
-EXPOSE 9092 7300 9644
+EXPOSE 9092 7300 7400 9644
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s CMD ["/rafka", "node", "status"]
 ENTRYPOINT ["/rafka-node"]

@@ -72,6 +72,7 @@ fn node(id: NodeId, peer: &PeerId, address: &Multiaddr) -> rafka_broker::metadat
         boot: rafka_model::BootId([1; 16]),
         incarnation: [1; 16],
         addresses: vec![address.to_string()],
+        lanes: Vec::new(),
         kafka: BTreeMap::new(),
         ops: None,
         rack: None,
