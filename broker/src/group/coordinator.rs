@@ -332,8 +332,8 @@ impl Coordinator {
     ) -> Option<R> {
         let entry = self.groups.get_mut(name)?;
         let (config, rules, timers, rebalances) = (&self.config, self.rules, &mut self.timers, &mut self.rebalances);
-        let before = entry.weight();
-        let result = step(entry, &mut Work { context, config, rules, timers, output, rebalances });
+        let (before, room) = (entry.weight(), GROUPS_BYTES_MAX.saturating_sub(self.weight.bytes));
+        let result = step(entry, &mut Work { context, config, rules, timers, output, rebalances, room });
         let after = entry.weight();
         self.weigh(before, after);
         Some(result)
@@ -374,7 +374,7 @@ impl Coordinator {
         now.plus(Duration::from_millis(self.config.offsets_retention_check_interval_ms.max(1)))
     }
 
-    /// Names of all groups, for the sweep and the checks of tests.
+    /// The groups behind this name, by name; all if there is none.
     fn names_behind(&self, name: Option<&Arc<str>>) -> impl Iterator<Item = (&Arc<str>, &Entry)> {
         use std::ops::Bound::{Excluded, Unbounded};
         let from = name.map_or(Unbounded, |name| Excluded(Arc::clone(name)));

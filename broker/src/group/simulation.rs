@@ -101,8 +101,8 @@ impl Simulation {
         }
     }
 
-    /// Nothing is lost any more; whoever can, comes back. Then somebody dies, or comes twice, or another generation is to
-    /// begin with somebody in its way.
+    /// Nothing is lost any more; whoever can, comes back. Then somebody dies, or comes twice, or another generation is
+    /// to begin, perhaps with somebody in its way.
     fn heal(&mut self) -> Result<(), String> {
         self.world.healed = true;
         self.settle(100)?;

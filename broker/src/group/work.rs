@@ -21,6 +21,8 @@ pub(super) struct Work<'a> {
     pub(super) output: &'a mut Output,
     /// Generations begun.
     pub(super) rebalances: &'a mut u64,
+    /// Bytes that the members of all groups may still take.
+    pub(super) room: usize,
 }
 
 impl Work<'_> {

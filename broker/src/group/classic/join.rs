@@ -80,7 +80,7 @@ impl Group {
         if join.member_id.is_empty() { self.join_new(work, token, join) } else { self.join_again(work, token, join) }
     }
 
-    /// Members of a generation that is being prepared count once they have joined, so that of too many the last stay out.
+    /// Members of a generation that is being prepared count once they have joined: of too many the last stay out.
     fn has_room(&self, work: &Work<'_>, join: &Join) -> Result<(), Failure> {
         let known = self.members.get(&*join.member_id);
         let (is_in, members) = match self.state {
@@ -93,8 +93,9 @@ impl Group {
             return Err(Failure::new(ErrorCode::GroupMaxSizeReached, why));
         }
         let metadata = join.protocols.iter().map(|one| one.metadata.len()).sum::<usize>();
-        if self.bytes + metadata > GROUP_BYTES_MAX {
-            let why = format!("the members of the group take more than {GROUP_BYTES_MAX} bytes");
+        let more = metadata.saturating_sub(known.map_or(0, Member::bytes));
+        if self.bytes + more > GROUP_BYTES_MAX || more > work.room {
+            let why = format!("the members of a group may take {GROUP_BYTES_MAX} bytes, those of all what they leave");
             return Err(Failure::new(ErrorCode::GroupMaxSizeReached, why));
         }
         Ok(())

@@ -71,7 +71,7 @@ impl Group {
         let mut assignments: BTreeMap<_, _> = assignments.into_iter().collect();
         let bytes = assignments.values().map(Bytes::len).sum::<usize>();
         let largest = assignments.values().map(Bytes::len).max().unwrap_or(0);
-        if largest > GROUP_ASSIGNMENT_BYTES_MAX || self.bytes + bytes > GROUP_BYTES_MAX {
+        if largest > GROUP_ASSIGNMENT_BYTES_MAX || self.bytes + bytes > GROUP_BYTES_MAX || bytes > work.room {
             self.fail_syncs(work, ErrorCode::Unknown, "the assignment is too large to be stored");
             return self.prepare(work);
         }

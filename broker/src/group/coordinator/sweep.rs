@@ -1,4 +1,4 @@
-//! What nobody needs any more is forgotten: offsets that are too old, groups without any, offsets of topics that are gone.
+//! What nobody needs any more is forgotten: offsets that are too old or of topics that are gone, groups without any.
 
 use std::sync::Arc;
 

@@ -200,7 +200,12 @@ fn records_of_unknown_kinds_are_left_alone_and_damage_is_told() {
 
 proptest! {
     #[test]
-    fn no_record_makes_the_coordinator_panic(key in proptest::collection::vec(any::<u8>(), 0..40), kind in 0u8..20, value in proptest::collection::vec(any::<u8>(), 0..200), version in 0u8..6) {
+    fn no_record_makes_the_coordinator_panic(
+        key in proptest::collection::vec(any::<u8>(), 0..40),
+        kind in 0u8..20,
+        value in proptest::collection::vec(any::<u8>(), 0..200),
+        version in 0u8..6,
+    ) {
         let key = [&[0, kind][..], &key].concat();
         let value = [&[0, version][..], &value].concat();
         let mut coordinator = Coordinator::new(Config::default());
@@ -209,7 +214,9 @@ proptest! {
     }
 
     #[test]
-    fn no_damage_to_the_log_makes_the_coordinator_panic(flips in proptest::collection::vec((0usize..400, 0u8..8), 1..4)) {
+    fn no_damage_to_the_log_makes_the_coordinator_panic(
+        flips in proptest::collection::vec((0usize..400, 0u8..8), 1..4),
+    ) {
         let mut desk = Desk::new(quick());
         let joined = desk.settle(&["one", "two"]);
         desk.commit(commit_by(&joined[0], "orders", 0, 5)).expect("a member");
