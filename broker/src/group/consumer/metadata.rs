@@ -141,7 +141,9 @@ impl Group {
     pub(super) fn refresh_for(&mut self, work: &mut Work<'_>, first: usize, reason: bool) {
         let metadata_hash = self.metadata_hash(work.context.image);
         if reason || metadata_hash != self.epoch.metadata_hash {
-            let epoch = Epoch { epoch: self.epoch.epoch + 1, metadata_hash };
+            // A target of a later epoch is damage; the next epoch is beyond it all the same.
+            let last = self.epoch.epoch.max(self.target_epoch.epoch);
+            let epoch = Epoch { epoch: last.saturating_add(1), metadata_hash };
             self.write(work, ConsumerKey::Group, Some(ConsumerValue::Group(epoch)));
             if work.rules.hold(Rule::EpochsAreStoredFirst) {
                 work.output.records[first..].rotate_right(1);

@@ -1,8 +1,12 @@
 use std::collections::BTreeSet;
 
-use rafka_model::{PartitionId, TopicId};
+use rafka_model::{PartitionId, Timestamp, TopicId};
 
 use crate::ErrorCode;
+use crate::group::records::consumer::{
+    ClassicPart, Current, Epoch, MemberState, Owned, Resolved, Subscription, TargetEpoch,
+};
+use crate::group::records::{ConsumerKey, ConsumerValue};
 use crate::group::request::{
     Caller, Commit, ConsumerDescription, ConsumerHeartbeat, ConsumerHeartbeatReply, ForgetOffsets, GroupDescription,
     GroupKind, GroupState, Heartbeat, Join, JoinReply, Joined, OffsetsAsked, Protocol, Sync, SyncReply,
@@ -11,6 +15,7 @@ use crate::group::request::{
 use crate::group::rules::Rule;
 use crate::group::testing::*;
 use crate::group::{Config, GroupRecord, GroupReply, GroupRequest, MigrationPolicy};
+use crate::testing::Random;
 
 use super::protocol::{Named, read_assignment};
 
@@ -690,4 +695,82 @@ fn groups_keep_their_kind_where_migration_is_off_or_cannot_be() {
     desk.pass(0);
     desk.joined(asked);
     assert_eq!(desk.coordinator.list()[0].kind, GroupKind::Classic);
+}
+
+/// A record of some kind about one of few things, with some value or none.
+fn any_record(random: &mut Random) -> GroupRecord {
+    let members = ["a", "b", "c"];
+    let member = members[random.below(3) as usize];
+    let name = |random: &mut Random| ["orders", "others", "none"][random.below(3) as usize].to_owned();
+    let partitions = |random: &mut Random| -> Owned {
+        let topics = (0..random.below(3)).map(|_| {
+            let has = (0..random.below(4)).map(|_| (PartitionId(random.below(8) as u32), random.below(9) as i32));
+            let has = has.collect();
+            (TopicId([random.below(3) as u8; 16]), has)
+        });
+        topics.collect()
+    };
+    let number = |random: &mut Random| random.below(12) as i32 - 2;
+    let (key, value) = match random.below(6) {
+        0 => (ConsumerKey::Group, ConsumerValue::Group(Epoch { epoch: number(random), metadata_hash: 1 })),
+        1 => {
+            let made = Timestamp(random.below(9).cast_signed());
+            (ConsumerKey::TargetEpoch, ConsumerValue::TargetEpoch(TargetEpoch { epoch: number(random), made }))
+        }
+        2 => {
+            let instance_id = random.one_in(2).then(|| name(random));
+            let classic =
+                random.one_in(3).then(|| ClassicPart { session_timeout_ms: number(random), protocols: vec![] });
+            let topics = (0..random.below(3)).map(|_| name(random)).collect();
+            let regex = random.one_in(3).then(|| ["o.*", "("][random.below(2) as usize].to_owned());
+            let member_of = Subscription { instance_id, topics, regex, classic, ..Subscription::default() };
+            (ConsumerKey::Member(member), ConsumerValue::Member(member_of))
+        }
+        3 => {
+            let target = partitions(random).into_iter().map(|(topic, has)| (topic, has.into_keys().collect()));
+            (ConsumerKey::Target(member), ConsumerValue::Target(target.collect()))
+        }
+        4 => {
+            let states = [MemberState::Stable, MemberState::Unrevoked, MemberState::Unreleased, MemberState::Unknown];
+            let current = Current {
+                epoch: number(random),
+                previous_epoch: number(random),
+                state: states[random.below(4) as usize],
+                assigned: partitions(random),
+                revoking: partitions(random),
+            };
+            (ConsumerKey::Current(member), ConsumerValue::Current(current))
+        }
+        _ => (ConsumerKey::Regex("o.*"), ConsumerValue::Regex(Resolved::default())),
+    };
+    key.record("g", Some(&value).filter(|_| !random.one_in(4)))
+}
+
+#[test]
+fn no_order_of_records_makes_the_coordinator_panic_or_lose_count() {
+    for seed in 0..300 {
+        let mut random = Random(seed);
+        let mut desk = desk();
+        desk.log = (0..random.below(40)).map(|_| any_record(&mut random)).collect();
+        desk.restart();
+        let mut new = client("new", &["orders", "others"]);
+        let _ = new.beat(&mut desk);
+        for _ in 0..20 {
+            match random.below(5) {
+                0 => drop(desk.now_asked(GroupRequest::Join(Classic::default().request()))),
+                1 => desk.set_topic("others", 2, 1 + random.below(6) as u32),
+                2 => desk.pass(random.below(20_000)),
+                3 => drop(ask(&mut desk, ConsumerHeartbeat { member_id: "a".to_owned(), ..new.joining() })),
+                _ => drop(new.beat(&mut desk)),
+            }
+        }
+        // Everybody falls silent; nothing is left of them, whatever there was.
+        desk.pass(200_000);
+        let stats = desk.coordinator.stats();
+        assert_eq!(stats.members, 0, "seed {seed}: {:?}", desk.describe("g"));
+        let mut last = client("last", &["orders"]);
+        last.beat(&mut desk).expect("joins");
+        settle(&mut desk, &mut [&mut last]);
+        assert_eq!(last.owned.len(), 6, "seed {seed}");
+    }
 }
