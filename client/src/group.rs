@@ -387,9 +387,7 @@ pub(crate) async fn run(group: Arc<Group>, inner: Arc<Inner>, stop: Cancellation
         }
     }
     // A farewell must not overtake the heartbeat that joins: nobody would ever take that member out again.
-    let joined = async {
-        while group.membership.lock().is_joining() && work.join_next().await.is_some() {}
-    };
+    let joined = async { while group.membership.lock().is_joining() && work.join_next().await.is_some() {} };
     let _ = timeout(FAREWELL_MAX, joined).await;
     work.shutdown().await;
     group.leave().await
