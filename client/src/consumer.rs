@@ -1,9 +1,10 @@
 //! The consumer: a stream of records, fetched ahead from the leaders of their partitions.
 
 mod ask;
+mod current;
 pub(crate) mod fetcher;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,15 +14,15 @@ use std::time::Duration;
 use futures::Stream;
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
-use rafka_model::batch::Records;
-use rafka_model::{Offset, PartitionId, RecordBatch, TopicName};
+use rafka_model::{Offset, PartitionId, TopicName};
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::debug;
 
-use self::fetcher::{Chunk, Fetcher, Item, Progress, Slot};
+use self::current::Current;
+use self::fetcher::{Fetcher, Item, Progress, Slot};
 use crate::backoff::Random;
 use crate::config::{ConsumerConfig, Subscription};
 use crate::group::{self, Group};
@@ -65,23 +66,6 @@ pub(crate) struct Inner {
     wake: Notify,
     /// For the stream.
     readable: AtomicWaker,
-}
-
-/// The chunk that is being read.
-struct Current {
-    slot: Slot,
-    topic: TopicName,
-    partition: PartitionId,
-    from: Offset,
-    stop: Option<Offset>,
-    batches: VecDeque<RecordBatch>,
-    records: Option<Records>,
-    bytes: usize,
-    /// The offset behind all of it that is wanted.
-    end: Offset,
-    progress: Progress,
-    /// A record was given away since `progress` was told.
-    given: bool,
 }
 
 impl Consumer {
@@ -172,12 +156,7 @@ impl Consumer {
         let revocations = self.inner.revocations.load(Ordering::Acquire);
         if revocations != self.revocations {
             self.revocations = revocations;
-            if self.current.as_ref().is_some_and(|current| !self.inner.fetcher.lock().has(current.slot)) {
-                self.current.as_mut().expect("looked at above").given = false;
-                self.finish_chunk();
-            }
-            let fetcher = self.inner.fetcher.lock();
-            self.unconfirmed.retain(|slot, _| fetcher.has(*slot));
+            self.forget_revoked();
         }
         loop {
             if let Some(current) = &mut self.current {
@@ -189,8 +168,7 @@ impl Consumer {
                         return Poll::Ready(Some(Err(error)));
                     }
                     None => {
-                        // What follows the last record (markers, compacted records) is done with, too.
-                        (current.from, current.given) = (current.end.max(current.from), true);
+                        current.finish();
                         if !self.confirms {
                             current.confirm();
                         }
@@ -210,6 +188,18 @@ impl Consumer {
         }
     }
 
+    /// What was taken back is neither given nor confirmed any more.
+    fn forget_revoked(&mut self) {
+        let inner = Arc::clone(&self.inner);
+        let mut fetcher = inner.fetcher.lock();
+        self.unconfirmed.retain(|slot, _| fetcher.has(*slot));
+        if let Some(current) = self.current.take_if(|current| !fetcher.has(current.slot))
+            && fetcher.consumed(current.bytes)
+        {
+            inner.wake.notify_one();
+        }
+    }
+
     fn finish_chunk(&mut self) {
         let Some(current) = self.current.take() else { return };
         if self.inner.fetcher.lock().consumed(current.bytes) {
@@ -226,62 +216,6 @@ impl Stream for Consumer {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.get_mut().poll_item(cx)
-    }
-}
-
-impl Current {
-    fn new(chunk: Chunk) -> Self {
-        let Chunk { slot, topic, partition, from, next, stop, batches, bytes, progress } = chunk;
-        let end = stop.map_or(next, |stop| stop.min(next)).max(from);
-        Self { slot, topic, partition, from, stop, batches, records: None, bytes, end, progress, given: false }
-    }
-
-    /// What was given is done with.
-    fn confirm(&mut self) {
-        if std::mem::take(&mut self.given) {
-            self.progress.set(self.from);
-        }
-    }
-
-    fn next(&mut self) -> Option<Result<ConsumedRecord, Error>> {
-        loop {
-            let Some(records) = &mut self.records else {
-                let batch = self.batches.pop_front()?;
-                // Markers of transactions are not records of a user.
-                if batch.header().is_control() {
-                    continue;
-                }
-                match batch.records() {
-                    Ok(records) => self.records = Some(records),
-                    Err(error) => return Some(Err(self.corrupt(&error, batch.header().base_offset))),
-                }
-                continue;
-            };
-            match records.next() {
-                Some(Ok(record)) if record.offset < self.from => {}
-                Some(Ok(record)) if self.stop.is_some_and(|stop| record.offset >= stop) => {}
-                Some(Ok(record)) => {
-                    self.from = record.offset.plus(1);
-                    self.given = true;
-                    return Some(Ok(ConsumedRecord {
-                        topic: self.topic.clone(),
-                        partition: self.partition,
-                        offset: record.offset,
-                        timestamp: record.timestamp,
-                        key: record.key,
-                        value: record.value,
-                        headers: record.headers,
-                    }));
-                }
-                Some(Err(error)) => return Some(Err(self.corrupt(&error, self.from))),
-                None => self.records = None,
-            }
-        }
-    }
-
-    fn corrupt(&self, error: &rafka_model::BatchError, at: Offset) -> Error {
-        let what = format!("{}/{} cannot be read at offset {at}", self.topic, self.partition);
-        Error::new(ErrorKind::Failed, what).because(error.to_string())
     }
 }
 

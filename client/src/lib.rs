@@ -27,6 +27,10 @@
 //! # }
 //! ```
 //!
+//! Consumers of one group share its topics: [`ConsumerConfig::in_group`] makes a consumer a member, the group's
+//! coordinator says which partitions it reads, and what it is done with is committed. Clients of Kafka may be in the same
+//! group.
+//!
 //! Guarantees: records of one partition are delivered in the order in which they were sent. A batch whose outcome is
 //! unknown (the connection broke before the answer) is sent again, until the delivery timeout; its leader knows it by its
 //! sequence numbers and keeps it once. A record that failed may be there nevertheless: whoever sends it again as a new

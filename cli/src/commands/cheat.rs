@@ -23,6 +23,8 @@ enum Page {
     Publish,
     /// Subscribing.
     Subscribe,
+    /// Consumer groups.
+    Group,
     /// Nodes and clusters by hand.
     Node,
     /// Looking at cluster and mesh.
@@ -38,6 +40,7 @@ impl Page {
             Self::Topic => include_str!("cheat/topic.txt"),
             Self::Publish => include_str!("cheat/publish.txt"),
             Self::Subscribe => include_str!("cheat/subscribe.txt"),
+            Self::Group => include_str!("cheat/group.txt"),
             Self::Node => include_str!("cheat/node.txt"),
             Self::Cluster => include_str!("cheat/cluster.txt"),
             Self::Script => include_str!("cheat/script.txt"),

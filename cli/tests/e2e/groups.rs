@@ -128,6 +128,26 @@ fn a_group_outlives_a_crash_of_its_coordinator() {
 }
 
 #[test]
+fn who_comes_back_under_a_name_gets_what_it_had() {
+    let dev = filled(2);
+    let start = || dev.home.start("subscribe t --group g --instance a --from-beginning -o raw");
+    let mut reader = start();
+    assert_eq!(lines(&mut reader, 20).len(), 20);
+    let second = dev.run("subscribe t --group g --instance a").fails(4, "UNRELEASED_INSTANCE_ID");
+    assert!(second.err.contains("hint: give each running consumer an instance id of its own"), "{second:?}");
+    reader.signal(Signal::INT);
+    assert_eq!(reader.end().code, 130);
+    let waiting = members(&dev);
+    assert_eq!((waiting.len(), &waiting[0]["instance_id"]), (1, &json!("a")), "its place is kept");
+    publish(&dev, 0, 10..11);
+    let mut reader = start();
+    assert_eq!(reader.line(), "p0-10");
+    assert_eq!(members(&dev)[0]["assignment"], json!({"t": [0, 1]}));
+    reader.signal(Signal::INT);
+    assert_eq!(reader.end().code, 130);
+}
+
+#[test]
 fn groups_are_moved() {
     let dev = filled(2);
     let place = |line: &str| {

@@ -15,6 +15,13 @@ use crate::Error;
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Ord, PartialOrd)]
 pub(crate) struct Slot(pub(super) usize);
 
+#[cfg(test)]
+impl Slot {
+    pub(crate) fn first() -> Self {
+        Self(0)
+    }
+}
+
 /// One partition's line of a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Line<T> {
