@@ -123,12 +123,9 @@ fn answer() -> Frame {
 }
 
 /// `in_flight` callers, one exchange after another each, for a round.
-async fn callers<F: Future<Output = ()> + Send>(
-    in_flight: usize,
-    exchange: impl Fn() -> F + Clone + Send + 'static,
-) -> u64
+async fn callers<F>(in_flight: usize, exchange: impl Fn() -> F + Clone + Send + 'static) -> u64
 where
-    F: 'static,
+    F: Future<Output = ()> + Send + 'static,
 {
     let end = Instant::now() + ROUND;
     let mut workers = JoinSet::new();
