@@ -114,7 +114,7 @@ fn fetch_reply() -> impl Strategy<Value = fetch::Reply> {
         high_watermark: Offset(high),
         last_stable_offset: Offset(stable),
         log_start: Offset(start),
-        records,
+        records: records.into(),
     });
     let found = (option::of(any::<i64>()), any::<i64>(), any::<i32>()).prop_map(|(offset, time, epoch)| FoundOffset {
         offset: offset.map(Offset),
