@@ -121,6 +121,7 @@ pub(crate) fn node(id: u64, endpoint: &str) -> Node {
         boot: BootId([0; 16]),
         incarnation: [0; 16],
         addresses: Vec::new(),
+        lanes: Vec::new(),
         kafka: BTreeMap::from([(DEFAULT_LISTENER.to_owned(), endpoint.to_owned())]),
         ops: None,
         rack: None,
