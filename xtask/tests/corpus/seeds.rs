@@ -357,7 +357,7 @@ fn fetches() -> Seeds {
         high_watermark: Offset(9),
         last_stable_offset: Offset(9),
         log_start: Offset(0),
-        records: batch(Compression::None),
+        records: batch(Compression::None).into(),
     };
     let found = FoundOffset { offset: Some(Offset(1)), timestamp: Timestamp(4), leader_epoch: LeaderEpoch(2) };
     let request = |request| parts(&fetch::encode_request(&request));
