@@ -1,6 +1,5 @@
 //! Admin: reads from this node's image, changes at the controller.
 
-use rafka_broker::group::OFFSETS_TOPIC;
 use rafka_broker::request::{Admin, AdminReply, SwarmDescription, SwarmPeer};
 use rafka_broker::{ErrorCode, Failure, describe_cluster, describe_topics};
 use rafka_protocols::{Frame, admin};
@@ -55,10 +54,6 @@ pub(super) async fn answer(service: &Service, standing: Standing, request: Admin
         Admin::AllocateProducerIds if standing != Standing::Member => {
             let text = "blocks of producer ids are for nodes of the cluster; ask for one producer id instead";
             Err(Failure::new(ErrorCode::ClusterAuthorizationFailed, text))
-        }
-        Admin::AddPartitions { name, .. } if name == OFFSETS_TOPIC => {
-            let text = format!("the number of partitions of {name} says where each group is kept; it cannot change");
-            Err(Failure::new(ErrorCode::InvalidPartitions, text))
         }
         // A member asks because its image names this node: pass nothing on, or two nodes could pass it round for ever.
         change if is_change(&change) && standing == Standing::Member => match &cluster.controller {
