@@ -62,6 +62,9 @@ macro_rules! apis {
         ) -> Result<Option<Work>, DecodeError> {
             Ok(Some(match key {
                 ApiKey::Produce => produce::begin(read(&call, body)?, call),
+                ApiKey::OffsetCommit if call.door.desk.keeps_order_of_groups() => {
+                    offset_commit::begin(read(&call, body)?, call)
+                }
                 $(ApiKey::$key => {
                     let request = read::<crate::messages::$module::Request>(&call, body)?;
                     Box::pin(async move {
@@ -76,8 +79,8 @@ macro_rules! apis {
     };
 }
 
-// A module has `async fn serve<D: FrontDesk>(door, client, version, request) -> response`. Produce alone is done in two
-// steps, so that waiting for replicas does not hold up what comes behind it.
+// A module has `async fn serve<D: FrontDesk>(door, client, version, request) -> response`. Produce and OffsetCommit are
+// done in two steps, so that waiting for replicas and disks does not hold up what comes behind them.
 apis! {
     Fetch => fetch,
     ListOffsets => list_offsets,

@@ -56,6 +56,12 @@ pub trait FrontDesk: Send + Sync + 'static {
     /// members. Dropping it gives up waiting, not what was asked.
     fn group(&self, request: GroupRequest) -> impl Future<Output = Result<GroupReply, Failure>> + Send;
 
+    /// Do requests to a coordinator take effect in the order in which the futures of [`Self::group`] are first polled?
+    /// Then the next of a connection need not wait for the answer to a commit.
+    fn keeps_order_of_groups(&self) -> bool {
+        true
+    }
+
     /// The groups that this node coordinates.
     fn list_groups(&self) -> impl Future<Output = Result<Vec<Listed>, Failure>> + Send;
 

@@ -206,6 +206,11 @@ impl FrontDesk for Gateway {
         self.inner.group(request).await
     }
 
+    /// What goes over the mesh may overtake.
+    fn keeps_order_of_groups(&self) -> bool {
+        false
+    }
+
     async fn list_groups(&self) -> Result<Vec<Listed>, Failure> {
         self.inner.list_groups().await
     }

@@ -1,9 +1,14 @@
 //! OffsetCommit: stores how far a group has read.
 
+use std::future::poll_fn;
+use std::task::Poll;
+
 use rafka_broker::ErrorCode;
 use rafka_broker::group::request::{Commit, GroupReply, GroupRequest, OffsetToCommit};
 use rafka_broker::metadata::{Image, Topic};
 
+use crate::ApiKey;
+use crate::api::{Incoming, Outcome, Work};
 use crate::desk::FrontDesk;
 use crate::door::{Client, Door, partition_of, topic_by_name, topic_id};
 use crate::error;
@@ -17,6 +22,20 @@ use crate::messages::offset_commit::{
 const IDS_FROM: i16 = 10;
 /// First version whose clients know of member epochs (KIP-848).
 const EPOCHS_FROM: i16 = 9;
+
+/// As [`serve`], but once the commit stands in the queue of its coordinator the next request may begin.
+pub(crate) fn begin<D: FrontDesk>(request: Request, call: Incoming<D>) -> Work {
+    let mut reply = Box::pin(async move {
+        let response = serve(&call.door, &call.client, call.version, request).await;
+        call.reply(ApiKey::OffsetCommit, &response)
+    });
+    Box::pin(async move {
+        match poll_fn(|cx| Poll::Ready(reply.as_mut().poll(cx))).await {
+            Poll::Ready(reply) => Outcome::Done(reply),
+            Poll::Pending => Outcome::Later(reply),
+        }
+    })
+}
 
 pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, _: &Client, version: i16, request: Request) -> Response {
     let Request { topics, .. } = &request;

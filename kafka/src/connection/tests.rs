@@ -1,7 +1,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rafka_broker::group::request::{GroupReply, JoinReply};
+use rafka_broker::group::request::JoinReply;
+use rafka_broker::group::{GroupReply, GroupRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
@@ -10,7 +11,9 @@ use super::*;
 use crate::door::Config;
 use crate::fake::{self, Fake};
 use crate::header::{ResponseHeader, request_frame};
-use crate::messages::{Call, api_versions, decode_all, fetch, join_group, list_offsets, metadata, produce, sync_group};
+use crate::messages::{
+    Call, api_versions, decode_all, fetch, join_group, list_offsets, metadata, offset_commit, produce, sync_group,
+};
 use crate::metrics::Metrics;
 
 /// The client's end of a connection that is served.
@@ -362,6 +365,42 @@ async fn a_join_may_wait_for_longer_than_silence_may_last() {
     settled.add_permits(1);
     assert_eq!(wire.receive::<join_group::Request>(5).await.1.error_code, 79);
     assert!(matches!(wire.end().await, End::Expired("nothing came")));
+}
+
+#[tokio::test]
+async fn commits_do_not_wait_for_one_another_where_the_coordinator_keeps_their_order() {
+    let settled = Arc::new(Semaphore::new(0));
+    let mut fake = Fake { settled: Some(settled.clone()), ..Fake::default() };
+    fake.coordinates = Box::new(|_| Ok(GroupReply::Commit(vec![Ok(())])));
+    let door = fake::door(fake);
+    let mut wire = Wire::new(&door);
+    for offset in 0..3 {
+        let partition = offset_commit::OffsetCommitRequestPartition { committed_offset: offset, ..Default::default() };
+        let topic = offset_commit::OffsetCommitRequestTopic {
+            name: "orders".into(),
+            partitions: vec![partition],
+            ..Default::default()
+        };
+        let request = offset_commit::Request { group_id: "g".into(), topics: vec![topic], ..Default::default() };
+        wire.send(8, &request).await;
+    }
+    asked(&door, 3).await;
+    let offsets: Vec<_> = door
+        .desk
+        .asked_groups
+        .lock()
+        .iter()
+        .map(|asked| match asked {
+            GroupRequest::Commit(commit) => commit.offsets[0].offset,
+            other => panic!("not a commit: {other:?}"),
+        })
+        .collect();
+    assert_eq!(offsets, [0, 1, 2]);
+    settled.add_permits(3);
+    for _ in 0..3 {
+        let (_, response) = wire.receive::<offset_commit::Request>(8).await;
+        assert_eq!(response.topics[0].partitions[0].error_code, 0);
+    }
 }
 
 #[tokio::test]

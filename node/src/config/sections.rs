@@ -168,7 +168,7 @@ section! {
         /// Flushes a second of topics with `durability=replicated`.
         flushes_per_second: u32, count(1, 100_000), is("200"), "";
         /// Threads that flush topics with `durability=fsync`.
-        fsync_threads: usize, count(1, 64), is("2"), "";
+        fsync_threads: usize, count(1, 64), is("8"), "";
         /// Threads that open partitions at the start.
         open_threads: usize, count(1, 64), is("4"), "";
         /// Silence after which a partition forgets a producer id, and with it what it would know a repetition by.
