@@ -156,6 +156,16 @@ async fn any_node_says_who_coordinates_and_only_that_one_answers() {
             .await;
         }
     }
+    // How far behind a group is, its coordinator says, whoever leads the partition: at 5, where there is nothing yet.
+    for node in &nodes {
+        eventually("lags", async || {
+            let text = node.ops("/metrics").await;
+            let count = |name: &str| text.lines().filter(|line| line.starts_with(name)).count();
+            let (offsets, lags) = (count("kafka_consumergroup_current_offset{"), count("kafka_consumergroup_lag{"));
+            (offsets > 0 && offsets == lags).then_some(())
+        })
+        .await;
+    }
     assert_eq!(coordinators, nodes.iter().map(Node::id).collect::<BTreeSet<NodeId>>());
     let mut all = Vec::new();
     for peer in &mut peers {
