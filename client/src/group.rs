@@ -138,6 +138,7 @@ impl Group {
                 generation,
                 member_id: member_id.to_owned(),
                 instance_id: self.config.instance_id.clone(),
+                retention_ms: None,
                 offsets: news.iter().map(|(_, offset)| offset.clone()).collect(),
             })
         };

@@ -113,6 +113,14 @@ pub const GROUP_RELOAD_MS_MAX: u64 = 10_000;
 pub const GROUP_TOPIC_MS_MAX: u64 = 5_000;
 /// "The topic of groups cannot be made" is believed for this long.
 pub const GROUP_TOPIC_NEGATIVE_MS: u64 = 500;
+/// The leaders of partitions that groups read are asked this often where those end, for metrics …
+pub const GROUP_ENDS_MS: u64 = 10_000;
+/// … and have so long to answer …
+pub const GROUP_ENDS_MS_MAX: u64 = 2_000;
+/// … so many of them at once …
+pub const GROUP_ENDS_LEADERS_MAX: usize = 64;
+/// … until so many rounds have passed without a look at the metrics.
+pub const GROUP_ENDS_IDLE_ROUNDS: u32 = 30;
 /// Committed offsets that have metrics of their own.
 pub const METRIC_GROUP_OFFSETS_MAX: usize = 2_000;
 
@@ -505,6 +513,8 @@ const _: () = {
     assert!(LONG_POLL_MS_MAX < EXCHANGE_MS_MAX, "a long poll ends before its exchange does");
     assert!(GROUP_BATCH_BYTES < APPEND_INLINE_BYTES_MAX, "commits are appended without a change of threads");
     assert!(GROUP_RECORDS_BYTES_MAX < BATCH_BYTES_MAX as usize);
+    assert!(METRIC_GROUP_OFFSETS_MAX <= REQUEST_PARTITIONS_MAX, "one request asks a leader for all ends");
+    assert!(GROUP_ENDS_MS_MAX < GROUP_ENDS_MS);
     assert!(CONTROL_DEADLINE_MS < EXCHANGE_MS_MAX);
     assert!(DHT_RECORD_BYTES_MAX * 2 <= DHT_PACKET_BYTES_MAX, "a packet carries a record and peers");
     assert!(HEARTBEAT_MS * 4 <= SESSION_MS, "a session survives lost heartbeats");

@@ -147,6 +147,9 @@ impl Node {
             partitions: partitions.clone(),
             clock,
             change: Box::new(move |_| Box::pin(async move { refused() })),
+            ask_leader: Box::new(|_, _| {
+                Box::pin(async { Err(Failure::new(ErrorCode::NotReady, "there is no other")) })
+            }),
         });
         let running = tokio::spawn(groups.clone().run());
         while groups.sample(0).ready < u64::from(count) {

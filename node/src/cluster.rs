@@ -15,13 +15,13 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use rafka_broker::metadata::{Image, Node, PartitionState};
-use rafka_broker::request::{Admin, AdminReply};
+use rafka_broker::request::{Admin, AdminReply, FoundOffset, ListOffsets, PartitionReply};
 use rafka_broker::{ErrorCode, Failure, LeaderHint};
 use rafka_model::limits::{CERTIFICATE_MS, CONTROL_DEADLINE_MS, FULL_MESH_NODES_MAX};
 use rafka_model::{BrokerEpoch, ClusterId, Monotonic, NodeId};
 use rafka_protocols::certificate::{Certificate, Role};
 use rafka_protocols::rpc::CallError;
-use rafka_protocols::{Frame, Protocol, admin};
+use rafka_protocols::{Frame, Protocol, admin, fetch};
 use tokio::sync::watch;
 
 use crate::controller;
@@ -162,6 +162,28 @@ impl Cluster {
         }
         let left = deadline.saturating_sub(began.elapsed());
         self.mesh.call(to.peer, to.addresses.clone(), protocol, frame, left).await
+    }
+
+    /// Has another node look up offsets of partitions that it leads, at most `deadline` long.
+    ///
+    /// # Errors
+    /// [`ErrorCode::NotReady`] if there is no such node to be asked, or it does not answer.
+    pub async fn list_offsets(
+        &self,
+        node: NodeId,
+        request: ListOffsets,
+        deadline: Duration,
+    ) -> Result<Vec<PartitionReply<FoundOffset>>, Failure> {
+        let not_ready = |why: String| Failure::new(ErrorCode::NotReady, why);
+        let to = Self::reachable(&self.images.current(), node).filter(|to| to.peer != self.mesh.local());
+        let to = to.ok_or_else(|| not_ready(format!("node {node} cannot be asked")))?;
+        let frame = fetch::encode_request(&fetch::Request::ListOffsets(request));
+        let answer = self.exchange(&to, Protocol::Fetch, frame, deadline).await;
+        let answer = answer.map_err(|error| not_ready(format!("node {node} does not answer: {error}")))?;
+        match fetch::decode_reply(&answer).map_err(|error| not_ready(error.to_string()))?? {
+            fetch::Reply::Offsets(parts) => Ok(parts),
+            _ => Err(not_ready(format!("node {node} answered with something else"))),
+        }
     }
 
     /// A node of the cluster, by the image.

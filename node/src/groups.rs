@@ -8,6 +8,7 @@
 //! log says (`load`) and then drives its machine (`shard`). A machine that lost an append, or its partition, is dropped
 //! with everything that it promised nobody yet, and whoever waits is sent to look for the coordinator again.
 
+mod ends;
 mod keeper;
 mod load;
 mod shard;
@@ -34,8 +35,10 @@ use tokio::sync::Semaphore;
 use crate::image::ImageStore;
 use crate::partitions::{Clock, Partitions};
 
+pub use ends::AskLeader;
 pub use stats::{GroupOffset, Sample};
 
+use ends::Ends;
 use shard::Shard;
 use stats::Figures;
 use topic::Making;
@@ -82,6 +85,8 @@ pub struct Setup {
     pub clock: Arc<dyn Clock>,
     /// The controller.
     pub change: Change,
+    /// The leaders of other partitions.
+    pub ask_leader: AskLeader,
 }
 
 /// The coordinators of this node. Cheap to clone.
@@ -96,12 +101,14 @@ struct Inner {
     partitions: Arc<Partitions>,
     clock: Arc<dyn Clock>,
     change: Change,
+    ask_leader: AskLeader,
     making: Making,
     /// Replaced whole when coordinators come or go.
     shards: ArcSwap<HashMap<TopicPartition, Arc<Shard>>>,
     /// Who may read a log.
     loads: Semaphore,
     figures: Figures,
+    ends: Ends,
     stopping: AtomicBool,
 }
 
@@ -109,7 +116,7 @@ impl Groups {
     /// Without coordinators: they come with [`Self::run`].
     #[must_use]
     pub fn new(setup: Setup) -> Self {
-        let Setup { config, images, partitions, clock, change } = setup;
+        let Setup { config, images, partitions, clock, change, ask_leader } = setup;
         Self {
             inner: Arc::new(Inner {
                 config,
@@ -117,10 +124,12 @@ impl Groups {
                 partitions,
                 clock,
                 change,
+                ask_leader,
                 making: Making::default(),
                 shards: ArcSwap::default(),
                 loads: Semaphore::new(GROUP_LOADS_MAX),
                 figures: Figures::default(),
+                ends: Ends::default(),
                 stopping: AtomicBool::new(false),
             }),
         }
@@ -130,6 +139,12 @@ impl Groups {
     /// ends all of them.
     pub async fn run(self) {
         keeper::keep(self.inner).await;
+    }
+
+    /// For [`Self::sample`]: asks other nodes, now and then, where the partitions end that groups of this node read. Runs
+    /// until it is dropped.
+    pub async fn follow_ends(self) {
+        ends::follow(self.inner).await;
     }
 
     /// Asks the coordinator of the group, if it is here.
@@ -186,6 +201,7 @@ impl Groups {
     /// Figures for metrics; at most `offsets_max` committed offsets have a series of their own.
     #[must_use]
     pub fn sample(&self, offsets_max: usize) -> Sample {
+        self.inner.ends.looked();
         stats::sample(&self.inner, offsets_max)
     }
 

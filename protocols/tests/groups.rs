@@ -108,12 +108,13 @@ fn commit() -> impl Strategy<Value = Commit> {
             metadata,
         },
     );
-    (word(), any::<i32>(), word(), maybe(), vec(offset, 0..4)).prop_map(
-        |(group, generation, member_id, instance_id, offsets)| Commit {
+    (word(), any::<i32>(), word(), maybe(), any::<Option<u64>>(), vec(offset, 0..4)).prop_map(
+        |(group, generation, member_id, instance_id, retention_ms, offsets)| Commit {
             group,
             generation,
             member_id,
             instance_id,
+            retention_ms,
             offsets,
         },
     )

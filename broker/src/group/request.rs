@@ -297,6 +297,9 @@ pub struct Commit {
     pub member_id: String,
     /// Name of a static member.
     pub instance_id: Option<String>,
+    /// Forget the offsets so long after this commit, ms, whatever the coordinator's setting is (clients before Kafka 2.1);
+    /// `None` leaves it to the coordinator.
+    pub retention_ms: Option<u64>,
     /// What to store. Topics and partitions exist: the door has checked.
     pub offsets: Vec<OffsetToCommit>,
 }

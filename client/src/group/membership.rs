@@ -209,6 +209,11 @@ impl Membership {
         self.failures += 1;
         self.due = now.plus(self.backoff.after(self.failures, &mut self.random));
         match error.code() {
+            // A group that there is not would be made: this one is of another kind, and stays so.
+            Some(C::GroupIdNotFound) if self.epoch == JOINS => {
+                let error = of_another_kind(&self.config.id, &error);
+                return self.fail(error);
+            }
             Some(C::FencedMemberEpoch | C::UnknownMemberId | C::GroupIdNotFound) => {
                 // The first time at once: it is the way back after a pause or the loss of a coordinator.
                 if self.failures == 1 {
@@ -217,11 +222,7 @@ impl Membership {
                 self.lose();
             }
             _ if error.is_retriable() => {}
-            _ => {
-                self.failed = true;
-                self.lose();
-                return self.actions.push(Action::Fail(error));
-            }
+            _ => return self.fail(error),
         }
         let since = *self.failing_since.get_or_insert(now);
         if now.since(since) >= self.stall {
@@ -233,6 +234,12 @@ impl Membership {
             }
             self.actions.push(Action::Tell(told));
         }
+    }
+
+    fn fail(&mut self, error: Error) {
+        self.failed = true;
+        self.lose();
+        self.actions.push(Action::Fail(error));
     }
 
     /// All is lost; join again as somebody new who has the same name.
@@ -283,6 +290,13 @@ impl Membership {
             }
         }
     }
+}
+
+/// What the coordinator's refusal to take the member in means.
+fn of_another_kind(group: &str, refusal: &Error) -> Error {
+    let what = format!("group {group:?} is used by clients of the classic protocol, and cannot be joined");
+    let hint = "choose another group, or stop those clients first: `rafka group describe` shows them";
+    Error::new(ErrorKind::Conflict, what).with_cause(refusal.cause().cloned()).hint(hint)
 }
 
 fn partitions(topics: &[TopicPartitions]) -> BTreeSet<At> {

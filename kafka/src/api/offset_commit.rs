@@ -57,6 +57,7 @@ pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, _: &Client, version: i16
         generation: request.generation_id_or_member_epoch,
         member_id: request.member_id.to_string(),
         instance_id: owned(request.group_instance_id),
+        retention_ms: retention(request.retention_time_ms),
         offsets,
     };
     let reply = groups::ask(door, GroupRequest::Commit(commit), |reply| match reply {
@@ -72,6 +73,11 @@ pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, _: &Client, version: i16
         Err(failure) => answer.fill(std::iter::repeat(refusal(version, failure.code))),
     }
     answer.response
+}
+
+/// -1 is the coordinator's own; what is less is over as soon as it began.
+fn retention(ms: i64) -> Option<u64> {
+    (ms != -1).then(|| u64::try_from(ms).unwrap_or(0))
 }
 
 fn refusal(version: i16, code: ErrorCode) -> i16 {
@@ -220,6 +226,17 @@ mod tests {
             let first = &commit.offsets[0];
             assert_eq!((&*first.topic, first.topic_id), ("orders", Some(door.desk.orders(0).topic)));
             assert_eq!((first.offset, first.leader_epoch, &*first.metadata), (7, -1, ""));
+        }
+    }
+
+    #[tokio::test]
+    async fn old_clients_say_how_long_their_offsets_are_kept() {
+        let door = committing(None);
+        for (version, asked, told) in [(2, 60_000, Some(60_000)), (4, -1, None), (3, -2, Some(0)), (5, -1, None)] {
+            let request = Request { retention_time_ms: asked, ..request(version, ids(&door)) };
+            ask(&door, version, &request).await;
+            let Some(GroupRequest::Commit(commit)) = door.desk.asked_groups.lock().pop() else { panic!("no commit") };
+            assert_eq!(commit.retention_ms, told, "version {version}");
         }
     }
 

@@ -7,12 +7,11 @@ use std::time::Duration;
 use prometheus_client::metrics::histogram::Histogram;
 use rafka_broker::group::request::GroupState;
 use rafka_broker::group::{Coordinator, Stats};
-use rafka_broker::metadata::Image;
-use rafka_model::{PartitionId, TopicName, TopicPartition};
+use rafka_model::PartitionId;
 
 use super::Inner;
+use super::ends::place;
 use crate::metrics::LATENCY_SECONDS;
-use crate::partitions::Partitions;
 
 /// Counted where it happens.
 #[derive(Debug)]
@@ -78,7 +77,7 @@ pub struct GroupOffset {
     pub partition: PartitionId,
     /// The record to be read next.
     pub offset: i64,
-    /// Records behind it; `None` if this node does not lead the partition.
+    /// Records behind it, as far as known; `None` if another node leads the partition and has not said where it ends.
     pub lag: Option<u64>,
 }
 
@@ -114,7 +113,12 @@ pub(super) fn sample(inner: &Inner, offsets_max: usize) -> Sample {
         lost: read(&figures.lost),
         ..Sample::default()
     };
-    let image = inner.images.current();
+    let (image, ends) = (inner.images.current(), inner.ends.known());
+    let lag = |topic: &str, partition, offset: i64| {
+        let at = place(&image, topic, partition)?;
+        let end = inner.partitions.high_watermark(at).or_else(|| ends.get(&at).copied())?;
+        Some(u64::try_from(end.0.saturating_sub(offset)).unwrap_or(0))
+    };
     for shard in inner.shards.load().values() {
         let machine = shard.machine.lock();
         let Some(machine) = machine.as_ref() else {
@@ -135,14 +139,8 @@ pub(super) fn sample(inner: &Inner, offsets_max: usize) -> Sample {
             topic: topic.to_owned(),
             partition,
             offset,
-            lag: lag(&inner.partitions, &image, topic, partition, offset),
+            lag: lag(topic, partition, offset),
         }));
     }
     sample
-}
-
-fn lag(partitions: &Partitions, image: &Image, topic: &str, partition: PartitionId, offset: i64) -> Option<u64> {
-    let topic = *image.topic_ids.get(&TopicName::new(topic).ok()?)?;
-    let end = partitions.high_watermark(TopicPartition { topic, partition })?;
-    Some(u64::try_from(end.0.saturating_sub(offset)).unwrap_or(0))
 }

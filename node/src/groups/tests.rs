@@ -1,5 +1,6 @@
 //! Coordinators on a real data path, with the controller's own decisions and a disk that can be watched.
 
+mod ends;
 mod failing;
 mod serving;
 
@@ -12,7 +13,7 @@ use parking_lot::Mutex;
 use rafka_broker::controller::{self, Answer, Command, Controller, Registered};
 use rafka_broker::group::request::{Commit, CommittedOffset, OffsetToCommit, OffsetsAsked};
 use rafka_broker::metadata::{Delta, Entry, PartitionState};
-use rafka_broker::request::NewTopic;
+use rafka_broker::request::{FoundOffset, ListOffsets, NewTopic, PartitionReply};
 use rafka_log::Shutdown;
 use rafka_log::disk::{Disk, Faults, FaultyDisk, MemoryDisk};
 use rafka_model::{LeaderEpoch, MetadataIndex, Monotonic, NodeId, PartitionEpoch, TopicId};
@@ -29,6 +30,9 @@ const OTHER: NodeId = NodeId(2);
 /// What a test has the controller answer instead of what it would.
 type Instead = Box<dyn FnMut(&Admin) -> Option<Failure> + Send>;
 
+/// What other nodes answer; `None` is nothing at all.
+type Others = Box<dyn FnMut(NodeId, ListOffsets) -> Option<Result<Vec<PartitionReply<FoundOffset>>, Failure>> + Send>;
+
 /// A node without a network: controller, data path, coordinators.
 struct Bench {
     groups: Groups,
@@ -40,6 +44,7 @@ struct Bench {
     /// Changes that the controller was asked for.
     asked: Arc<AtomicU64>,
     instead: Arc<Mutex<Option<Instead>>>,
+    others: Arc<Mutex<Option<Others>>>,
     config: Config,
     tasks: Vec<AbortHandle>,
 }
@@ -134,12 +139,24 @@ impl Bench {
                 })
             }
         };
+        let others = Arc::new(Mutex::new(None::<Others>));
+        let ask_leader = {
+            let others = others.clone();
+            move |node, request| -> BoxFuture<'static, _> {
+                let nobody = || Some(Err(Failure::new(ErrorCode::NotReady, "nobody is there")));
+                match others.lock().as_mut().map_or_else(nobody, |others| others(node, request)) {
+                    Some(answer) => Box::pin(async move { answer }),
+                    None => Box::pin(std::future::pending()),
+                }
+            }
+        };
         let groups = Groups::new(Setup {
             config: config.clone(),
             images: images.clone(),
             partitions: partitions.clone(),
             clock,
             change: Box::new(change),
+            ask_leader: Box::new(ask_leader),
         });
         let follow = {
             let (images, partitions) = (images.clone(), partitions.clone());
@@ -156,7 +173,7 @@ impl Bench {
         };
         let tasks = vec![tokio::spawn(follow).abort_handle(), tokio::spawn(groups.clone().run()).abort_handle()];
         partitions.reconciled(images.index()).await;
-        Self { groups, partitions, images, faults, watch, disk, asked, instead, config, tasks }
+        Self { groups, partitions, images, faults, watch, disk, asked, instead, others, config, tasks }
     }
 
     /// Kills the node and starts another process on its disk.

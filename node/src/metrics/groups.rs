@@ -38,7 +38,9 @@ const COUNTERS: &[Row<Sample, u64>] = &[
 
 const OFFSETS: &[Row<GroupOffset, Option<u64>>] = &[
     ("kafka_consumergroup_current_offset", "Offset that a group has committed", |o| u64::try_from(o.offset).ok()),
-    ("kafka_consumergroup_lag", "Records behind a committed offset, of partitions that this node leads", |o| o.lag),
+    ("kafka_consumergroup_lag", "Records behind a committed offset, as far as the partition's leader has told", |o| {
+        o.lag
+    }),
 ];
 
 const STATES: [GroupState; 6] = [

@@ -8,6 +8,7 @@ use rafka_broker::controller::Registration;
 use rafka_broker::metadata::Image;
 use rafka_dht::{SignedRecord, Verifier};
 use rafka_log::disk::{Disk, FileDisk};
+use rafka_model::limits::GROUP_ENDS_MS_MAX;
 use rafka_model::{ClusterId, Monotonic, NodeId};
 use rafka_protocols::certificate::token_hash;
 use tokio::sync::{Notify, mpsc, watch};
@@ -144,6 +145,7 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
     tasks.spawn("greeter", &stop.membership, greet::run(cluster.clone(), connected));
     tasks.spawn("reconciler", &stop.membership, reconcile(cluster.clone(), partitions.clone()));
     tasks.spawn("groups", &stop.groups, groups.clone().run());
+    tasks.spawn("group ends", &stop.groups, groups.clone().follow_ends());
     let source = load::Source { partitions: partitions.clone(), data: data.clone(), metrics: metrics.clone() };
     tasks.spawn("load teller", &stop.membership, load::tell(cluster.clone(), source));
     if cluster.controller.is_some() {
@@ -345,7 +347,7 @@ fn open_groups(config: &Config, cluster: &Arc<Cluster>, partitions: &Arc<Partiti
         consumer_assignment_interval_ms: settings.consumer_assignment_interval_ms,
         consumer_migration_policy: settings.consumer_migration_policy,
     };
-    let controller = cluster.clone();
+    let (controller, others) = (cluster.clone(), cluster.clone());
     Groups::new(groups::Setup {
         config: groups::Config {
             coordinator,
@@ -360,6 +362,10 @@ fn open_groups(config: &Config, cluster: &Arc<Cluster>, partitions: &Arc<Partiti
         change: Box::new(move |request| {
             let controller = controller.clone();
             Box::pin(async move { controller.change(request).await })
+        }),
+        ask_leader: Box::new(move |node, request| {
+            let (others, deadline) = (others.clone(), Duration::from_millis(GROUP_ENDS_MS_MAX));
+            Box::pin(async move { others.list_offsets(node, request, deadline).await })
         }),
     })
 }

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use rafka_broker::group::request::{Commit, Join, OffsetToCommit, OffsetsAsked, Protocol as Assignor};
 use rafka_broker::group::{GroupReply, GroupRequest};
 use rafka_broker::{ErrorCode, Failure};
-use rafka_client::{NodeId, PartitionId, ProducerConfig, Record};
+use rafka_client::{ConsumerConfig, ErrorKind, NodeId, PartitionId, ProducerConfig, Record};
 use rafka_kafka::header::{ResponseHeader, request_frame};
 use rafka_kafka::messages::{Call, decode_all, find_coordinator, join_group, offset_fetch};
 use rafka_kafka::wire::Reader;
 use rafka_protocols::Protocol;
 use rafka_protocols::group::{self, Reply, Request};
 
+use futures::StreamExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -155,6 +156,16 @@ async fn any_node_says_who_coordinates_and_only_that_one_answers() {
             .await;
         }
     }
+    // How far behind a group is, its coordinator says, whoever leads the partition: at 5, where there is nothing yet.
+    for node in &nodes {
+        eventually("lags", async || {
+            let text = node.ops("/metrics").await;
+            let count = |name: &str| text.lines().filter(|line| line.starts_with(name)).count();
+            let (offsets, lags) = (count("kafka_consumergroup_current_offset{"), count("kafka_consumergroup_lag{"));
+            (offsets > 0 && offsets == lags).then_some(())
+        })
+        .await;
+    }
     assert_eq!(coordinators, nodes.iter().map(Node::id).collect::<BTreeSet<NodeId>>());
     let mut all = Vec::new();
     for peer in &mut peers {
@@ -212,6 +223,35 @@ async fn both_doors_lead_to_the_same_coordinator() {
     assert_eq!((fetched.error_code, fetched.topics.len()), (0, 1));
     let partition = &fetched.topics[0].partitions[0];
     assert_eq!((partition.partition_index, partition.committed_offset, partition.error_code), (1, 42, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_learns_at_once_that_others_use_its_group() {
+    let node = Node::start(&["--set", "groups.initial_rebalance_delay_ms=0"]).await;
+    let client = node.client().await;
+    create(&client, "orders", 1, &[]).await;
+    let mut peer = connect(&node).await;
+    let Ok(Reply::Coordinator(_)) = ask(&mut peer, Request::Coordinator { group: "g".to_owned() }).await else {
+        panic!("nobody coordinates the group");
+    };
+    let join = Join {
+        group: "g".to_owned(),
+        session_timeout_ms: 60_000,
+        rebalance_timeout_ms: 60_000,
+        protocol_type: "connect".to_owned(),
+        protocols: vec![Assignor { name: "compatible".to_owned(), metadata: "m".into() }],
+        ..Join::default()
+    };
+    assert!(matches!(asked(&mut peer, GroupRequest::Join(join)).await, GroupReply::Join(_)));
+    let config = ConsumerConfig::topics(["orders".parse().expect("a name")]).in_group("g");
+    let mut consumer = client.consumer(config).await.expect("it begins");
+    let told = tokio::time::timeout(std::time::Duration::from_secs(20), consumer.next()).await.expect("at once");
+    let error = told.expect("the last item").expect_err("refused");
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Conflict, Some(ErrorCode::GroupIdNotFound)));
+    let cause = error.cause().expect("the coordinator's").to_string();
+    assert!(cause.ends_with("its members are of type \"connect\", not consumers"), "{cause}");
+    assert!(consumer.next().await.is_none(), "and that is all");
+    consumer.close().await.expect("there is nothing to leave");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -72,16 +72,19 @@ impl Group {
     /// # Errors
     /// [`ErrorCode::GroupIdNotFound`], as Kafka has it, if that cannot be done; nothing has changed.
     pub(in crate::group) fn from_classic(work: &mut Work<'_>, classic: &mut classic::Group) -> Result<Self, Failure> {
-        let refuse = |why: &str| Err(Failure::new(ErrorCode::GroupIdNotFound, why));
+        let refuse = |why: String| Err(Failure::new(ErrorCode::GroupIdNotFound, why));
         if !classic.members.is_empty() {
             if !work.config.consumer_migration_policy.upgrades() {
-                return refuse("the group has classic members and is not to be upgraded");
+                return refuse("groups.consumer_migration_policy keeps groups with classic members classic".to_owned());
             }
             if !classic.is_of_consumers() {
-                return refuse("the group has members that are no consumers");
+                return refuse(format!(
+                    "its members are of type {:?}, not consumers",
+                    classic.protocol_type.as_deref().unwrap_or_default()
+                ));
             }
             if classic.members.len() > work.config.consumer_max_size {
-                return refuse("the group has more members than a group of KIP-848 may have");
+                return refuse("it has more members than groups.consumer_max_size allows".to_owned());
             }
         }
         let protocol = classic.protocol.as_deref();

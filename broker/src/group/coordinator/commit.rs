@@ -1,7 +1,7 @@
 //! Committed offsets: stored, read and forgotten.
 
-use rafka_model::PartitionId;
 use rafka_model::limits::{GROUP_COMMIT_OFFSETS_MAX, GROUPS_MAX, GROUPS_OFFSETS_MAX};
+use rafka_model::{PartitionId, Timestamp};
 
 use super::{Context, Coordinator, Output, no_such_group};
 use crate::group::offsets::{Offsets, Stored};
@@ -33,6 +33,9 @@ impl Coordinator {
             }
             None => {}
         }
+        let expires = commit
+            .retention_ms
+            .map(|life| Timestamp(context.time.0.saturating_add(i64::try_from(life).unwrap_or(i64::MAX))));
         let mut results = Vec::with_capacity(commit.offsets.len());
         for one in &commit.offsets {
             if one.metadata.len() > self.config.offset_metadata_max_bytes {
@@ -45,11 +48,12 @@ impl Coordinator {
             }
             let stored = Stored {
                 offset: one.offset,
-                leader_epoch: one.leader_epoch,
+                leader_epoch: if expires.is_none() { one.leader_epoch } else { -1 },
                 metadata: one.metadata.as_str().into(),
                 committed: context.time,
-                expires: None,
-                topic_id: one.topic_id,
+                expires,
+                // What the record cannot say must not be known until the next load only.
+                topic_id: one.topic_id.filter(|_| expires.is_none()),
             };
             let key = OffsetKey { group: &commit.group, topic: &one.topic, partition: one.partition };
             output.records.push(key.record(Some(&stored)));

@@ -171,6 +171,28 @@ fn offsets_age_once_the_group_is_empty_and_the_group_goes_with_them() {
 }
 
 #[test]
+fn offsets_live_as_long_as_their_commit_says() {
+    let mut desk = Desk::new(quick());
+    for (partition, life) in [(0, Some(minutes(60))), (1, None), (2, Some(u64::MAX)), (3, Some(0))] {
+        let mut commit = Commit { retention_ms: life, ..commit("g", "orders", partition, 5) };
+        commit.offsets[0].topic_id = Some(TopicId([9; 16]));
+        assert_eq!(desk.commit(commit), Ok(vec![Ok(())]));
+    }
+    let partitions = |desk: &Desk| all(desk).iter().map(|(_, _, partition, _)| *partition).collect::<Vec<_>>();
+    let told = desk.offsets("g");
+    desk.restart();
+    assert_eq!(desk.offsets("g"), told, "nothing is known that was not written");
+    desk.pass(minutes(30));
+    assert_eq!(partitions(&desk), [0, 1, 2]);
+    desk.pass(minutes(45));
+    assert_eq!(partitions(&desk), [1, 2]);
+    desk.pass(minutes(8 * 24 * 60));
+    assert_eq!(partitions(&desk), [2], "longer than the setting");
+    desk.restart();
+    assert_eq!(partitions(&desk), [2]);
+}
+
+#[test]
 fn many_offsets_age_in_small_steps() {
     let mut desk = Desk::new(Config { offsets_retention_ms: 1_000, ..quick() });
     let many = |group: &str| {

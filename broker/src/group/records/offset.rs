@@ -10,6 +10,8 @@ use crate::group::offsets::Stored;
 
 /// Type of the key (0 is an older program's).
 pub(super) const KEY: i16 = 1;
+/// Version of the value that says when the offset is to be forgotten.
+const EXPIRES_IN: i16 = 1;
 
 /// Whose offset, and where.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,7 +42,17 @@ impl<'a> OffsetKey<'a> {
     }
 }
 
+/// An offset with a life of its own is written in the last version that has a field for it, and nothing of what came
+/// later: as Kafka does.
 fn encode(stored: &Stored) -> Bytes {
+    if let Some(expires) = stored.expires {
+        let mut writer = Writer::new(EXPIRES_IN, false);
+        writer.i64(stored.offset);
+        writer.string(&stored.metadata);
+        writer.i64(stored.committed.0);
+        writer.i64(expires.0);
+        return writer.finish();
+    }
     let mut writer = Writer::new(4, true);
     writer.i64(stored.offset);
     writer.i32(stored.leader_epoch);
@@ -64,7 +76,7 @@ pub(in crate::group) fn decode(value: &[u8]) -> Result<Stored, RecordError> {
     let leader_epoch = if version >= 3 { reader.i32()? } else { -1 };
     let metadata = reader.string()?.into();
     let committed = Timestamp(reader.i64()?);
-    let expires = if version == 1 { Some(reader.i64()?).filter(|at| *at >= 0).map(Timestamp) } else { None };
+    let expires = if version == EXPIRES_IN { Some(reader.i64()?).filter(|at| *at >= 0).map(Timestamp) } else { None };
     let mut topic_id = None;
     reader.tagged(|tag, mut field| {
         if tag == 0 {

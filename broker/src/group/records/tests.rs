@@ -27,6 +27,9 @@ fn offsets_are_written_as_kafka_writes_them() {
     let golden = "0004000000000000002a0000000306c3bc6265720000018bcfe568000100100102030405060708090a0b0c0d0e0f10";
     assert_eq!(record.value, Some(hex(golden).into()));
     assert!(matches!(Key::decode(&record.key), Ok(Key::Offset(read)) if read == key));
+    let record = key.record(Some(&Stored { expires: Some(Timestamp(1_800_000_000_000)), ..stored() }));
+    let first = "0001000000000000002a0005c3bc6265720000018bcfe56800000001a3185c5000";
+    assert_eq!(record.value, Some(hex(first).into()), "the last version that says when");
     assert_eq!(offset::decode(&hex(golden)).expect("legal").topic_id, Some(id));
 }
 

@@ -294,7 +294,8 @@ impl World {
             ..OffsetToCommit::default()
         }];
         let (member_id, instance_id) = (member_id.to_owned(), instance_id.cloned());
-        GroupRequest::Commit(Commit { group: "g".to_owned(), generation, member_id, instance_id, offsets })
+        let group = "g".to_owned();
+        GroupRequest::Commit(Commit { group, generation, member_id, instance_id, retention_ms: None, offsets })
     }
 
     /// What was acknowledged is there, here and elsewhere.

@@ -189,6 +189,30 @@ fn what_will_never_succeed_ends_the_membership() {
 }
 
 #[test]
+fn a_group_of_another_kind_is_not_joined() {
+    let mut new = member("m");
+    new.poll(ms(0));
+    let why = Failure::new(ErrorCode::GroupIdNotFound, "its members are of type \"connect\"");
+    new.answered(ms(5), Err(Error::refused("group \"g\"", &why, None)));
+    let actions = new.poll(ms(5));
+    let [Action::Fail(error)] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Conflict, Some(ErrorCode::GroupIdNotFound)));
+    let told = "group \"g\" is used by clients of the classic protocol, and cannot be joined: GROUP_ID_NOT_FOUND (69): its \
+                members are of type \"connect\"";
+    assert_eq!(error.to_string(), told);
+    assert!(error.advice().is_some_and(|hint| hint.contains("another group")));
+    assert_eq!((new.poll(ms(99_000)), new.next_deadline()), (vec![], None));
+    // A group that has been forgotten is made again, unless it is such a group now.
+    let mut old = settled(&[0]);
+    old.poll(ms(1000));
+    old.answered(ms(1000), refusal(ErrorCode::GroupIdNotFound));
+    let actions = old.poll(ms(1000));
+    assert_eq!((&actions[0], heartbeat(&actions).member_epoch), (&Action::Lose(set(&[0])), 0));
+    old.answered(ms(1000), refusal(ErrorCode::GroupIdNotFound));
+    assert!(matches!(old.poll(ms(1000))[..], [Action::Fail(_)]));
+}
+
+#[test]
 fn a_changed_subscription_is_told_at_once() {
     let mut member = settled(&[0]);
     member.subscribe(ms(100), ["orders".to_owned(), "bills".to_owned()].into());
