@@ -1,8 +1,16 @@
 //! Free ports of loopback.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 
 use crate::errors::{CliError, Result};
+
+/// Where any free port is looked for: below those that systems give to outgoing connections, one of which could have it
+/// when the node is started again.
+const ANYWHERE: Range<u16> = 10_000..32_000;
+/// Places that are tried there.
+const ATTEMPTS_MAX: u64 = 64;
 
 /// The ports of one node; 0 is any free one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -18,13 +26,14 @@ pub(super) fn choose(nodes: u32, base: Ports) -> Result<(Vec<Ports>, Vec<String>
 }
 
 fn choose_with(nodes: u32, base: Ports, is_free: impl Fn(u16) -> bool) -> Result<(Vec<Ports>, Vec<String>)> {
-    if base.mesh == 0 {
-        return Ok((vec![Ports { kafka: 0, mesh: 0, ops: 0 }; nodes as usize], Vec::new()));
-    }
+    // Without a first port of the mesh all are any.
+    let base = if base.mesh == 0 { Ports { kafka: 0, mesh: 0, ops: 0 } } else { base };
     let (mut taken, mut notes) = (Vec::new(), Vec::new());
     let mut choose = |node: u32, base: u16, what: &str| -> Result<u16> {
         if base == 0 {
-            return Ok(0);
+            let any = anywhere().find(|port| !taken.contains(port) && is_free(*port)).unwrap_or(0);
+            taken.push(any);
+            return Ok(any);
         }
         let wanted = u16::try_from(u32::from(base) + node - 1).unwrap_or(u16::MAX);
         let found = (wanted..=u16::MAX).find(|port| !taken.contains(port) && is_free(*port));
@@ -46,6 +55,12 @@ fn choose_with(nodes: u32, base: Ports, is_free: impl Fn(u16) -> bool) -> Result
     Ok((ports, notes))
 }
 
+/// Ports at random.
+fn anywhere() -> impl Iterator<Item = u16> {
+    let random = RandomState::new();
+    (0..ATTEMPTS_MAX).map(move |i| ANYWHERE.start + (random.hash_one(i) % ANYWHERE.len() as u64) as u16)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -65,6 +80,9 @@ mod tests {
     fn zero_is_any_and_no_port_is_an_error() {
         let any = Ports { kafka: 0, mesh: 0, ops: 0 };
         assert_eq!(choose_with(2, Ports { mesh: 0, ..BASE }, |_| false).expect("chosen").0, [any; 2]);
+        for ports in choose_with(9, any, |_| true).expect("chosen").0 {
+            assert!([ports.kafka, ports.mesh, ports.ops].iter().all(|port| ANYWHERE.contains(port)), "{ports:?}");
+        }
         assert!(choose_with(1, BASE, |_| false).is_err());
         assert!(choose_with(3, Ports { mesh: 65_535, ..any }, |_| true).is_err());
     }
