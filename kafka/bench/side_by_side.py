@@ -142,7 +142,7 @@ def main():
     for rnd in range(a.rounds):
         for case in cases:
             for name, port, pid in random.sample(servers, len(servers)):
-                topic = f"{case}-{rnd}-{os.getpid()}"
+                topic = f"{case}-{rnd}-{name}-{os.getpid()}"
                 subprocess.run(["kcat", "-b", f"127.0.0.1:{port}", "-L", "-t", topic, "-m", "20"], capture_output=True, timeout=60)  # auto-creates it
                 time.sleep(1)
                 steps = [("produce", lambda: produce(a.client, case, topic, port, pid, a.scale))]
