@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 use rafka_cache::{Cache, Run, Stats};
 use rafka_model::{BatchHeader, Offset, TopicPartition};
 
-/// A shard smaller than this would lose whole reads.
-const SHARD_BYTES_MIN: usize = 16 * 1024 * 1024;
+/// Partitions fall on shards by chance, so a small cache would put out at one shard what another has room for.
+const SHARD_BYTES_MIN: usize = 64 * 1024 * 1024;
 const SHARDS_MAX: usize = 16;
 
 /// The shards.
