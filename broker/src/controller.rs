@@ -24,7 +24,7 @@ pub use command::{Answer, Command, Decision, Heartbeat, Registered, Registration
 use crate::metadata::{Entry, Image};
 use crate::{ErrorCode, Failure};
 use journal::Journal;
-use rules::{Rule, Rules};
+pub use rules::{Rule, Rules};
 use sessions::Sessions;
 
 /// What an operator may choose.

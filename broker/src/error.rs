@@ -127,10 +127,18 @@ codes! {
     OffsetNotAvailable = 78, "OFFSET_NOT_AVAILABLE", true;
     /// A new member must come again with the id it is given (KIP-394).
     MemberIdRequired = 79, "MEMBER_ID_REQUIRED", true;
+    /// The preferred leader is out of service or out of sync.
+    PreferredLeaderNotAvailable = 80, "PREFERRED_LEADER_NOT_AVAILABLE", true;
     /// The group has as many members as it may have.
     GroupMaxSizeReached = 81, "GROUP_MAX_SIZE_REACHED", false;
     /// A newer member has taken this static member's name.
     FencedInstanceId = 82, "FENCED_INSTANCE_ID", false;
+    /// No replica may lead.
+    EligibleLeadersNotAvailable = 83, "ELIGIBLE_LEADERS_NOT_AVAILABLE", true;
+    /// The partition has the leader that was asked for.
+    ElectionNotNeeded = 84, "ELECTION_NOT_NEEDED", true;
+    /// No reassignment of the partition is under way.
+    NoReassignmentInProgress = 85, "NO_REASSIGNMENT_IN_PROGRESS", false;
     /// The group's members read this topic.
     GroupSubscribedToTopic = 86, "GROUP_SUBSCRIBED_TO_TOPIC", false;
     /// A batch breaks a rule of its topic.
@@ -139,10 +147,14 @@ codes! {
     UnstableOffsetCommit = 88, "UNSTABLE_OFFSET_COMMIT", true;
     /// A newer producer of the same transactional id has begun.
     ProducerFenced = 90, "PRODUCER_FENCED", false;
+    /// The partition has changed since: wait for its newer state.
+    InvalidUpdateVersion = 95, "INVALID_UPDATE_VERSION", true;
     /// No topic has this id.
     UnknownTopicId = 100, "UNKNOWN_TOPIC_ID", true;
     /// Another live process already uses this identity.
     DuplicateBrokerRegistration = 101, "DUPLICATE_BROKER_REGISTRATION", false;
+    /// A replica that cannot be in sync now: out of service, or registered anew (KIP-903).
+    IneligibleReplica = 107, "INELIGIBLE_REPLICA", true;
     /// The member has fallen behind and lost its assignment: join again (KIP-848).
     FencedMemberEpoch = 110, "FENCED_MEMBER_EPOCH", false;
     /// Another member has this static member's name and has not left.

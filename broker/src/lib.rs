@@ -14,6 +14,7 @@ pub mod producer;
 pub mod purgatory;
 pub mod replication;
 pub mod request;
+pub mod rules;
 
 #[cfg(test)]
 mod testing;

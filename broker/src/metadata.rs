@@ -142,6 +142,9 @@ pub struct Node {
     pub version: String,
     /// Out of service: silent, or not yet heard.
     pub fenced: bool,
+    /// Gets no replicas and no leaderships, and gives those away that it has.
+    #[serde(default)]
+    pub draining: bool,
 }
 
 fn normal_weight() -> u32 {
@@ -167,7 +170,7 @@ pub struct Topic {
 }
 
 /// What the controller knows of a partition.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
 pub struct PartitionState {
     /// Where it lives, in order of preference.
     pub replicas: Vec<NodeId>,
@@ -179,9 +182,21 @@ pub struct PartitionState {
     pub partition_epoch: PartitionEpoch,
     /// In-sync replicas.
     pub isr: Vec<NodeId>,
-    /// Eligible leader replicas (KIP-966).
+    /// Eligible leader replicas (KIP-966): not in sync, but certain to have every committed record.
     #[serde(default)]
     pub elr: Vec<NodeId>,
+    /// Of a reassignment under way (KIP-455): replicas that are new.
+    #[serde(default)]
+    pub adding: Vec<NodeId>,
+    /// Of a reassignment under way (KIP-455): replicas that will go.
+    #[serde(default)]
+    pub removing: Vec<NodeId>,
+    /// Who was in sync or eligible last, once nobody is any more: where an unclean recovery looks (KIP-966).
+    #[serde(default)]
+    pub last_known_elr: Vec<NodeId>,
+    /// The leader was elected uncleanly and has not said yet that it recovered.
+    #[serde(default)]
+    pub recovering: bool,
 }
 
 /// State of the cluster after the entries up to `index`.

@@ -31,6 +31,7 @@ pub(crate) fn node(id: u64) -> Node {
         role: Role::Broker,
         version: "0.1.0".to_owned(),
         fenced: true,
+        draining: false,
     }
 }
 
@@ -54,6 +55,7 @@ pub(crate) fn entries(nodes: u64, partitions: u32) -> Vec<Entry> {
                 partition_epoch: PartitionEpoch(0),
                 isr: vec![home],
                 elr: vec![],
+                ..PartitionState::default()
             }
         };
         let topic = Topic {

@@ -75,6 +75,7 @@ pub(crate) fn node(id: u64) -> Node {
         role: Role::Broker,
         version: "0.1.0".to_owned(),
         fenced: false,
+        draining: false,
     }
 }
 
@@ -88,6 +89,7 @@ pub(crate) fn partition(replicas: &[u64], epoch: i32) -> PartitionState {
         isr: replicas.clone(),
         elr: Vec::new(),
         replicas,
+        ..PartitionState::default()
     }
 }
 

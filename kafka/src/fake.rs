@@ -97,6 +97,7 @@ pub(crate) fn add_topic(image: &mut Image, name: &str, leaders: &[u64]) -> Topic
         partition_epoch: PartitionEpoch(1),
         isr: vec![NodeId(*leader)],
         elr: Vec::new(),
+        ..PartitionState::default()
     };
     let topic = Topic {
         id: TopicId(id),
@@ -129,6 +130,7 @@ pub(crate) fn node(id: u64, endpoint: &str) -> Node {
         role: Role::Broker,
         version: String::new(),
         fenced: false,
+        draining: false,
     }
 }
 

@@ -167,6 +167,7 @@ fn image(partitions: usize, durability: &str) -> Arc<Image> {
         partition_epoch: PartitionEpoch(0),
         isr: vec![ME],
         elr: vec![],
+        ..PartitionState::default()
     };
     let name = TopicName::new("bench").expect("legal");
     let topic = Topic {

@@ -176,6 +176,7 @@ fn image(count: u32) -> Image {
             partition_epoch: PartitionEpoch(0),
             isr: vec![ME],
             elr: vec![],
+            ..PartitionState::default()
         };
         let (id, name) = (TopicId([id; 16]), TopicName::new(name).expect("legal"));
         let topic = Topic {

@@ -197,6 +197,7 @@ fn topic() -> impl Strategy<Value = TopicDescription> {
             partition_epoch: PartitionEpoch(partition_epoch),
             isr,
             elr,
+            ..PartitionState::default()
         },
     );
     let partitions = vec(((0..TOPIC_PARTITIONS_MAX).prop_map(PartitionId), state), 0..4);
@@ -236,6 +237,7 @@ fn node() -> impl Strategy<Value = Node> {
             role: if flags.1 { Role::Broker } else { Role::Gateway },
             version,
             fenced: flags.2,
+            draining: !flags.2,
         },
     )
 }

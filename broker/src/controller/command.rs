@@ -169,6 +169,7 @@ impl Registration {
             role,
             version,
             fenced,
+            draining: false,
         }
     }
 }

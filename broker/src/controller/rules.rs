@@ -2,7 +2,7 @@
 
 /// A rule without which the cluster would go wrong.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Rule {
+pub enum Rule {
     /// A fenced node loses its leaderships before the entry that fences it ends.
     FencedNodesLeadNothing,
     /// A node that comes into service leads what nobody else can lead.
@@ -25,21 +25,5 @@ pub(super) enum Rule {
     ProducerIdsAreWrittenDown,
 }
 
-/// Which rules hold: all of them, outside tests.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Rules {
-    #[cfg(test)]
-    pub(super) broken: Option<Rule>,
-}
-
-impl Rules {
-    #[cfg(test)]
-    pub(super) fn hold(self, rule: Rule) -> bool {
-        self.broken != Some(rule)
-    }
-
-    #[cfg(not(test))]
-    pub(super) fn hold(self, _: Rule) -> bool {
-        true
-    }
-}
+/// Which of them hold.
+pub type Rules = crate::rules::Rules<Rule>;

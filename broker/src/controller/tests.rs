@@ -325,6 +325,7 @@ fn replicated_partitions_move_to_the_next_in_sync_replica() {
         partition_epoch: PartitionEpoch(7),
         isr: vec![ids[0], ids[2]],
         elr: vec![],
+        ..PartitionState::default()
     };
     let topic = Topic {
         id: TopicId([1; 16]),

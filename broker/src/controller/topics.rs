@@ -311,6 +311,7 @@ fn fresh(replicas: Vec<NodeId>) -> PartitionState {
         isr: replicas.clone(),
         elr: Vec::new(),
         replicas,
+        ..PartitionState::default()
     }
 }
 

@@ -210,6 +210,7 @@ pub(super) fn set_topic(image: &mut Image, name: &str, id: u8, partitions: u32) 
         partition_epoch: PartitionEpoch(0),
         isr: vec![NodeId(1)],
         elr: vec![],
+        ..PartitionState::default()
     };
     let partitions = (0..partitions).map(|_| state.clone()).collect();
     let topic = Topic {

@@ -19,21 +19,5 @@ pub(super) enum Rule {
     SnapshotsHoldAllBatches,
 }
 
-/// Which rules hold: all of them, outside tests.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Rules {
-    #[cfg(test)]
-    pub(super) broken: Option<Rule>,
-}
-
-impl Rules {
-    #[cfg(test)]
-    pub(super) fn hold(self, rule: Rule) -> bool {
-        self.broken != Some(rule)
-    }
-
-    #[cfg(not(test))]
-    pub(super) fn hold(self, _: Rule) -> bool {
-        true
-    }
-}
+/// Which of them hold.
+pub(super) type Rules = crate::rules::Rules<Rule>;

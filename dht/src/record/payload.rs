@@ -245,6 +245,7 @@ mod tests {
             partition_epoch: PartitionEpoch(9),
             isr: isr.iter().map(|id| NodeId(*id)).collect(),
             elr: Vec::new(),
+            ..PartitionState::default()
         };
         let states = [state(Some(70), &[70, 5, 900], &[70, 900]), state(None, &[5], &[5])];
         let leaders = Leaders::pack(&states, true);

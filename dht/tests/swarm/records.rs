@@ -60,6 +60,7 @@ fn led_by(id: NodeId) -> PartitionState {
         partition_epoch: PartitionEpoch(0),
         isr: vec![id],
         elr: Vec::new(),
+        ..PartitionState::default()
     }
 }
 
@@ -80,5 +81,6 @@ fn node(id: NodeId, peer: &PeerId, address: &Multiaddr) -> rafka_broker::metadat
         role: rafka_broker::metadata::Role::Broker,
         version: String::new(),
         fenced: false,
+        draining: false,
     }
 }

@@ -47,6 +47,7 @@ pub(super) fn image(leaders: &[u64]) -> Image {
             role: Role::Broker,
             version: String::new(),
             fenced: false,
+            draining: false,
         };
         image.nodes.insert(node.id, node);
     }
@@ -57,6 +58,7 @@ pub(super) fn image(leaders: &[u64]) -> Image {
         partition_epoch: PartitionEpoch(1),
         isr: vec![NodeId(*leader)],
         elr: Vec::new(),
+        ..PartitionState::default()
     };
     let topic = Topic {
         id: ORDERS,

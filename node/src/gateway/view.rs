@@ -72,6 +72,7 @@ fn partition(real: &PartitionState, me: Option<NodeId>) -> PartitionState {
         partition_epoch: real.partition_epoch,
         isr: leader.into_iter().collect(),
         elr: Vec::new(),
+        ..PartitionState::default()
     }
 }
 

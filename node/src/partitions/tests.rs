@@ -208,6 +208,7 @@ impl Bench {
             partition_epoch: PartitionEpoch(0),
             isr: vec![ME],
             elr: vec![],
+            ..PartitionState::default()
         };
         let topic = Topic {
             id,
@@ -335,6 +336,7 @@ fn node(id: NodeId) -> Node {
         role: Role::Broker,
         version: String::new(),
         fenced: false,
+        draining: false,
         incarnation: [0; 16],
     }
 }

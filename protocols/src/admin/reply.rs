@@ -198,6 +198,7 @@ fn node_to_wire(node: &Node) -> proto::Node {
         role: role_to_wire(node.role),
         version: node.version.clone(),
         fenced: node.fenced,
+        draining: node.draining,
     }
 }
 
@@ -218,5 +219,6 @@ fn node_from_wire(node: proto::Node) -> Result<Node, DecodeError> {
         role: role_from_wire(node.role)?,
         version: text("version", node.version, LABEL_BYTES_MAX)?,
         fenced: node.fenced,
+        draining: node.draining,
     })
 }

@@ -119,6 +119,7 @@ pub(crate) fn state_from_wire(state: proto::PartitionState) -> Result<PartitionS
         partition_epoch: PartitionEpoch(state.partition_epoch),
         isr: node_ids("in-sync replicas", state.isr)?,
         elr: node_ids("eligible leader replicas", state.elr)?,
+        ..PartitionState::default()
     })
 }
 

@@ -502,6 +502,7 @@ fn node(id: u64) -> Node {
         role: Role::Broker,
         version: "0.1.0".to_owned(),
         fenced: false,
+        draining: false,
     }
 }
 
@@ -513,6 +514,7 @@ fn state(leader: u64) -> PartitionState {
         partition_epoch: PartitionEpoch(1),
         isr: vec![NodeId(leader)],
         elr: Vec::new(),
+        ..PartitionState::default()
     }
 }
 

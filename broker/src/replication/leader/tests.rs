@@ -16,6 +16,7 @@ fn state(isr: &[NodeId]) -> PartitionState {
         partition_epoch: PartitionEpoch(9),
         isr: isr.to_vec(),
         elr: vec![],
+        ..PartitionState::default()
     }
 }
 

@@ -205,6 +205,7 @@ mod tests {
             role: rafka_broker::metadata::Role::Broker,
             version: String::new(),
             fenced: false,
+            draining: false,
         }
     }
 
@@ -233,6 +234,7 @@ mod tests {
             partition_epoch: PartitionEpoch(1),
             isr: replicas.clone(),
             elr: Vec::new(),
+            ..PartitionState::default()
         };
         TopicDescription {
             id: TopicId([0; 16]),

@@ -137,6 +137,7 @@ mod tests {
             partition_epoch: PartitionEpoch(5),
             isr: vec![NodeId(1)],
             elr: Vec::new(),
+            ..PartitionState::default()
         };
         let description = TopicDescription {
             id: TopicId([0xab; 16]),
