@@ -56,17 +56,33 @@ const open = (brokers) => {
         retry: { initialRetryTime: 100, maxRetryTime: 1000, retries: 50 },
       });
       const seen = new Seen();
+      let interrupted = null; // What it had when a rebalance began that has not ended.
       const lose = () => {
         seen.revoked += seen.assigned.length;
         seen.assigned = [];
       };
       consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
         lose();
+        interrupted = null;
         seen.assigned = (payload.memberAssignment[topic] || []).sort();
         seen.rebalances += 1;
       });
-      consumer.on(consumer.events.REBALANCING, lose);
-      consumer.on(consumer.events.CRASH, ({ payload }) => { if (!payload.restart) seen.failed = payload.error; });
+      consumer.on(consumer.events.REBALANCING, () => {
+        interrupted = interrupted || seen.assigned;
+        lose();
+      });
+      // Heartbeats stop for a rebalance. If it dies with the coordinator, and the next one knows the member, the client
+      // goes on with what it had: only heartbeats show that, there is no GROUP_JOIN.
+      consumer.on(consumer.events.HEARTBEAT, () => {
+        if (!interrupted) return;
+        seen.revoked -= interrupted.length;
+        [seen.assigned, interrupted] = [interrupted, null];
+      });
+      consumer.on(consumer.events.CRASH, ({ payload }) => {
+        lose();
+        interrupted = null;
+        if (!payload.restart) seen.failed = payload.error;
+      });
       members.set(member, { consumer, seen });
       const run = async () => {
         await consumer.connect();
