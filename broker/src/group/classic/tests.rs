@@ -372,6 +372,26 @@ fn a_stable_group_goes_on_elsewhere_and_one_in_between_begins_again() {
 }
 
 #[test]
+fn a_rebalance_that_dies_with_its_coordinator_leaves_its_members_what_they_had() {
+    let mut desk = Desk::new(quick());
+    let joined = desk.settle(&["one", "two"]);
+    desk.ask(join("three"));
+    for one in &joined {
+        assert_eq!(desk.beat(one), Err(ErrorCode::RebalanceInProgress));
+    }
+    let waits = desk.ask(again(&joined[0]));
+    assert!(desk.answer(waits).is_none(), "the other one has not come");
+    desk.restart();
+    // As with Kafka's: a client whose JoinGroup was lost may go on without another one (kafkajs does).
+    for (one, part) in joined.iter().zip(["one", "two"]) {
+        assert_eq!(desk.beat(one), Ok(()));
+        let asked = desk.ask(sync(one, vec![]));
+        assert_eq!(desk.synced(asked), part);
+    }
+    assert_eq!(described(&mut desk).members.len(), 2, "the third is forgotten");
+}
+
+#[test]
 fn a_new_member_whose_join_waits_for_ever_is_forgotten_and_told() {
     let mut desk = Desk::new(quick());
     let slow = |client| {
