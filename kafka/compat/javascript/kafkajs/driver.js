@@ -22,6 +22,7 @@ const CODECS = {
   none: CompressionTypes.None, gzip: CompressionTypes.GZIP, snappy: CompressionTypes.Snappy,
   lz4: CompressionTypes.LZ4, zstd: CompressionTypes.ZSTD,
 };
+const LOOK_EVERY_MS = 500; // How often members are looked after.
 const ACKS = { 0: 0, 1: 1, all: -1 };
 
 const open = (brokers) => {
@@ -57,11 +58,13 @@ const open = (brokers) => {
       });
       const seen = new Seen();
       let interrupted = null; // What it had when a rebalance began that has not ended.
+      let heard = Date.now(); // When its group last took it for a member.
       const lose = () => {
         seen.revoked += seen.assigned.length;
         seen.assigned = [];
       };
       consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => {
+        heard = Date.now();
         lose();
         interrupted = null;
         seen.assigned = (payload.memberAssignment[topic] || []).sort();
@@ -74,6 +77,7 @@ const open = (brokers) => {
       // Heartbeats stop for a rebalance. If it dies with the coordinator, and the next one knows the member, the client
       // goes on with what it had: only heartbeats show that, there is no GROUP_JOIN.
       consumer.on(consumer.events.HEARTBEAT, () => {
+        heard = Date.now();
         if (!interrupted) return;
         seen.revoked -= interrupted.length;
         [seen.assigned, interrupted] = [interrupted, null];
@@ -84,15 +88,32 @@ const open = (brokers) => {
         if (!payload.restart) seen.failed = payload.error;
       });
       members.set(member, { consumer, seen });
-      const run = async () => {
+      const run = () => consumer.run({
+        autoCommit: false,
+        eachMessage: async ({ partition, message }) => seen.read(topic, partition, Number(message.offset)),
+      });
+      // If its session has ended, and the coordinator dies while it joins anew, the client reads on for ever without a
+      // place in the group. So it is watched as its authors advise: by heartbeats, which end only for a rebalance.
+      const watch = async () => {
+        while (members.get(member)?.consumer === consumer) {
+          await new Promise((resolve) => { setTimeout(resolve, LOOK_EVERY_MS).unref(); });
+          if (Date.now() - heard < 2 * session) continue;
+          heard = Date.now();
+          const { state } = await consumer.describeGroup().catch(() => ({}));
+          if (['PreparingRebalance', 'CompletingRebalance'].includes(state)) continue;
+          await consumer.stop();
+          lose();
+          interrupted = null;
+          if (members.get(member)?.consumer === consumer) await run();
+        }
+      };
+      const start = async () => {
         await consumer.connect();
         await consumer.subscribe({ topics: [topic], fromBeginning: true });
-        await consumer.run({
-          autoCommit: false,
-          eachMessage: async ({ partition, message }) => seen.read(topic, partition, Number(message.offset)),
-        });
+        await run();
+        await watch();
       };
-      run().catch((error) => { seen.failed = error; });
+      start().catch((error) => { seen.failed = error; });
     },
     seen: async ({ member }) => members.get(member).seen.reply(),
     commit: async ({ member, topic, metadata }) => {
