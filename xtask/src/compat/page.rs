@@ -109,8 +109,8 @@ Written by `cargo xtask compat --write`, which runs every client below against r
 pass any more. *yes*: proven. *-*: the client has no such thing. **no**: it does not work yet.
 
 Clients that reach one node only: `cargo xtask compat --gateway --namespaces` puts each of five nodes in a network namespace of its own (root,
-Linux), and the clients in another one, from where no address of a node answers but one gateway listener: there, whatever asks for another node means the same one, and all five are
-restarted where a case restarts nodes, the gateway too. CI leaves it out.
+Linux), and the clients in another one, from where no address of a node answers but one gateway listener. Whatever asks for another node means
+the same one there, and all five are restarted where a case restarts nodes, the gateway too. CI leaves it out.
 
 Not covered yet: transactions. In cases that are not about groups, what kafkajs sends is read back by `rafka subscribe`: it reads in groups only.
 ";
