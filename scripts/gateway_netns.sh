@@ -17,6 +17,8 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 BIN=$(cd "$ROOT" && cd "${RAFKA_BIN_DIR:-target/release}" && pwd)
 ROLE=${RAFKA_GATEWAY_ROLE:-broker}
 [[ $# -gt 0 ]] || { sed -n '2,/^set/p' "$0" | grep '^#' | cut -c3- >&2; exit 2; }
+# shellcheck source=scripts/netns.sh
+source "$ROOT/scripts/netns.sh"
 [[ -x $BIN/rafka-node ]] || { echo "no rafka-node in $BIN" >&2; exit 2; }
 
 ID=rafka-$$
@@ -27,7 +29,7 @@ clean_up() {
     trap - EXIT
     for pid in "${PIDS[@]}"; do kill -KILL "$pid" 2>/dev/null || true; done
     for pid in "${PIDS[@]}"; do wait "$pid" 2>/dev/null || true; done
-    for name in net client 1 2 3 4 5; do ip netns delete "$ID-$name" 2>/dev/null || true; done
+    remove_network "$ID" 5
     if [[ $code -ne 0 && $code -ne 77 ]]; then tail -n 15 "$WORK"/*.log >&2 2>/dev/null || true; fi
     rm -rf "$WORK"
     exit "$code"
@@ -35,25 +37,7 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 130' INT TERM
 
-# plug NAMESPACE ADDRESS: onto the network of the nodes.
-plug() {
-    ip netns add "$ID-$1"
-    ip -n "$ID-$1" link set lo up
-    ip -n "$ID-$1" link add eth0 type veth peer name "port$1" netns "$ID-net"
-    ip -n "$ID-$1" address add "$2" dev eth0
-    ip -n "$ID-$1" link set eth0 up
-    ip -n "$ID-net" link set "port$1" master bridge0 up
-}
-
-make_network() {
-    ip netns add "$ID-net" && ip -n "$ID-net" link add bridge0 type bridge && ip -n "$ID-net" link set bridge0 up || return
-    for n in 1 2 3 4 5; do plug "$n" "10.77.0.$n/24" || return; done
-    ip netns add "$ID-client" && ip -n "$ID-client" link set lo up || return
-    ip -n "$ID-client" link add eth0 type veth peer name client netns "$ID-1" || return
-    ip -n "$ID-client" address add 10.78.0.2/30 dev eth0 && ip -n "$ID-client" link set eth0 up || return
-    ip -n "$ID-1" address add 10.78.0.1/30 dev client && ip -n "$ID-1" link set client up
-}
-make_network 2>"$WORK/network" || { echo "network namespaces are not allowed here: $(cat "$WORK/network")" >&2; exit 77; }
+make_network "$ID" 5 1 2>"$WORK/network" || { echo "network namespaces are not allowed here: $(cat "$WORK/network")" >&2; exit 77; }
 
 # launch N FLAGS...
 launch() {

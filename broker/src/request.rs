@@ -258,6 +258,8 @@ pub enum Admin {
     DescribeCluster,
     /// The swarm of the node that is asked: whom it is connected with.
     DescribeSwarm,
+    /// The log directories of the node that is asked.
+    DescribeLogDirs,
     /// A producer id that nobody else has (KIP-98); any node hands one out of its block.
     InitProducerId,
     /// A node's next block of producer ids. Nodes of the cluster only.
@@ -303,6 +305,8 @@ pub enum AdminReply {
     Cluster(Box<ClusterDescription>),
     /// To [`Admin::DescribeSwarm`].
     Swarm(Box<SwarmDescription>),
+    /// To [`Admin::DescribeLogDirs`].
+    LogDirs(Vec<LogDir>),
     /// To [`Admin::InitProducerId`]: a new id, whose epoch is 0.
     Producer(ProducerId),
     /// To [`Admin::AllocateProducerIds`].
@@ -367,6 +371,21 @@ pub struct ClusterDescription {
     pub under_replicated: u32,
     /// Nodes in service by the metadata that the answering node has no connection with.
     pub unreachable: Vec<NodeId>,
+}
+
+/// A directory of logs.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct LogDir {
+    /// Where it is.
+    pub path: String,
+    /// Why nothing is told of it: it is out of service, or its node does not answer.
+    pub failure: Option<Failure>,
+    /// All bytes of its file system.
+    pub total_bytes: u64,
+    /// Free bytes of its file system.
+    pub usable_bytes: u64,
+    /// Size of each log.
+    pub partitions: Vec<(TopicPartition, u64)>,
 }
 
 /// A node's swarm at one moment.

@@ -10,7 +10,7 @@ use rafka_broker::group::request::{Coordinator, GroupReply, GroupRequest, Listed
 use rafka_broker::metadata::Image;
 use rafka_broker::request::{
     ActiveProducer, Admin, AdminReply, DeleteRecords, EpochEnd, EpochEnds, Fetch, Fetched, FoundOffset, ListOffsets,
-    PartitionReply, Produce, Produced,
+    LogDir, PartitionReply, Produce, Produced,
 };
 use rafka_model::{BrokerEpoch, MetadataIndex, NodeId, Offset, ProducerId, TopicPartition};
 
@@ -84,8 +84,8 @@ pub trait FrontDesk: Send + Sync + 'static {
     fn producers(&self, partition: TopicPartition)
     -> impl Future<Output = Result<Vec<ActiveProducer>, Failure>> + Send;
 
-    /// The log directories of this node.
-    fn log_dirs(&self) -> Vec<LogDir>;
+    /// The log directories of whatever this node presents: its own, or those of other nodes too.
+    fn log_dirs(&self) -> impl Future<Output = Vec<LogDir>> + Send;
 
     /// This node's configuration, under Kafka's names where Kafka has the setting.
     fn settings(&self) -> Vec<Setting>;
@@ -100,21 +100,6 @@ pub enum Settling {
     Settled(Vec<PartitionReply<Produced>>),
     /// Ends once the records are as safe as the request asks. Dropping it gives up waiting, not the records.
     Waiting(Pin<Box<dyn Future<Output = Vec<PartitionReply<Produced>>> + Send>>),
-}
-
-/// A directory of logs.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct LogDir {
-    /// Where it is.
-    pub path: String,
-    /// Why it is out of service, if it is.
-    pub offline: Option<String>,
-    /// All bytes of its file system.
-    pub total_bytes: u64,
-    /// Free bytes of its file system.
-    pub usable_bytes: u64,
-    /// Size of each log.
-    pub partitions: Vec<(TopicPartition, u64)>,
 }
 
 /// A setting of the node.

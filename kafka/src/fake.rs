@@ -23,7 +23,7 @@ use rafka_model::{
 use tokio::sync::Semaphore;
 
 use crate::advertise::DEFAULT_LISTENER;
-use crate::desk::{FrontDesk, LogDir, Setting, Settling};
+use crate::desk::{FrontDesk, Setting, Settling};
 use crate::door::{Client, Config, Door};
 use crate::metrics::Metrics;
 
@@ -324,7 +324,7 @@ impl FrontDesk for Fake {
         self.led(partition, None).map(|_| self.producers.clone())
     }
 
-    fn log_dirs(&self) -> Vec<LogDir> {
+    async fn log_dirs(&self) -> Vec<LogDir> {
         self.log_dirs.clone()
     }
 

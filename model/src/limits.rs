@@ -27,6 +27,10 @@ pub const TOPIC_PARTITIONS_MAX: u32 = 10_000;
 pub const TOPICS_MAX: usize = 100_000;
 /// Nodes of a cluster, fenced ones with it.
 pub const NODES_MAX: usize = 10_000;
+/// Log directories of one node, and …
+pub const LOG_DIRS_MAX: usize = 64;
+/// … logs in them, that it tells of at once.
+pub const LOGS_TOLD_MAX: usize = 100_000;
 /// Config overrides of one topic.
 pub const TOPIC_CONFIGS_MAX: usize = 128;
 /// Bytes of one config value.
@@ -328,6 +332,11 @@ pub const GATEWAY_MARK_MS_MAX: u64 = 1_000;
 pub const GATEWAY_GRACE_MS: u64 = 2;
 /// A relayed long poll that nobody waits for any more ends after this time, unless somebody comes back to it.
 pub const GATEWAY_ABANDONED_MS: u64 = 1_000;
+
+/// All nodes that are asked of their disks must have answered by then.
+pub const GATEWAY_SURVEY_MS: u64 = 5_000;
+/// Nodes asked of their disks at once.
+pub const GATEWAY_SURVEY_NODES: usize = 64;
 
 // Swarm -----------------------------------------------------------------------------------------
 

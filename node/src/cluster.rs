@@ -270,6 +270,10 @@ fn reachable(node: &Node) -> Option<Reachable> {
 pub fn is_change(request: &Admin) -> bool {
     !matches!(
         request,
-        Admin::DescribeTopics { .. } | Admin::DescribeCluster | Admin::DescribeSwarm | Admin::InitProducerId
+        Admin::DescribeTopics { .. }
+            | Admin::DescribeCluster
+            | Admin::DescribeSwarm
+            | Admin::DescribeLogDirs
+            | Admin::InitProducerId
     )
 }

@@ -13,6 +13,7 @@ mod polls;
 mod reach;
 mod reads;
 mod scatter;
+mod survey;
 #[cfg(test)]
 mod testing;
 mod view;
@@ -27,10 +28,10 @@ use rafka_broker::group::{OFFSETS_TOPIC, partition_of};
 use rafka_broker::metadata::Image;
 use rafka_broker::request::{
     ActiveProducer, Admin, AdminReply, DeleteRecords, EpochEnd, EpochEnds, Fetch, Fetched, FoundOffset, ListOffsets,
-    PartitionReply, Produce, Produced,
+    LogDir, PartitionReply, Produce, Produced,
 };
 use rafka_broker::{ErrorCode, Failure};
-use rafka_kafka::desk::{FrontDesk, LogDir, Setting, Settling};
+use rafka_kafka::desk::{FrontDesk, Setting, Settling};
 use rafka_model::limits::{CONTROL_DEADLINE_MS, EXCHANGE_MS_MAX};
 use rafka_model::{
     BrokerEpoch, LeaderEpoch, MetadataIndex, NodeId, Offset, PartitionId, ProducerId, TopicName, TopicPartition,
@@ -229,8 +230,9 @@ impl FrontDesk for Gateway {
         }
     }
 
-    fn log_dirs(&self) -> Vec<LogDir> {
-        self.inner.desk.log_dirs()
+    /// Those of all nodes.
+    async fn log_dirs(&self) -> Vec<LogDir> {
+        self.inner.scatter.log_dirs().await
     }
 
     fn settings(&self) -> Vec<Setting> {

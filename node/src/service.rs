@@ -26,6 +26,7 @@ use tracing::Instrument;
 
 use crate::cluster::Cluster;
 use crate::config;
+use crate::datadir::DataDir;
 use crate::groups::Groups;
 use crate::mesh::Request;
 use crate::metrics::Metrics;
@@ -37,6 +38,8 @@ pub(crate) struct Service {
     pub(crate) cluster: Arc<Cluster>,
     /// The partitions that this node hosts.
     pub(crate) partitions: Arc<Partitions>,
+    /// Where they are.
+    pub(crate) data: Arc<DataDir>,
     /// The coordinators of groups on this node.
     pub(crate) groups: Groups,
     /// Metrics of requests.

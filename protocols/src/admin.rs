@@ -2,6 +2,7 @@
 //!
 //! The answer is a protobuf message in the body: a description of every topic may be larger than any header.
 
+mod disk;
 mod reply;
 mod swarm;
 
@@ -56,6 +57,7 @@ pub fn encode_request(request: &Admin) -> Frame {
         Admin::DescribeTopics { names } => Kind::DescribeTopics(proto::DescribeTopics { names: names.clone() }),
         Admin::DescribeCluster => Kind::DescribeCluster(proto::DescribeCluster {}),
         Admin::DescribeSwarm => Kind::DescribeSwarm(proto::DescribeSwarm {}),
+        Admin::DescribeLogDirs => Kind::DescribeLogDirs(proto::DescribeLogDirs {}),
         Admin::InitProducerId => Kind::InitProducerId(proto::InitProducerId {}),
         Admin::AllocateProducerIds => Kind::AllocateProducerIds(proto::AllocateProducerIds {}),
     };
@@ -102,6 +104,7 @@ pub fn decode_request(frame: &Frame) -> Result<Admin, DecodeError> {
         Kind::DescribeTopics(describe) => Admin::DescribeTopics { names: names(describe.names)? },
         Kind::DescribeCluster(_) => Admin::DescribeCluster,
         Kind::DescribeSwarm(_) => Admin::DescribeSwarm,
+        Kind::DescribeLogDirs(_) => Admin::DescribeLogDirs,
         Kind::InitProducerId(_) => Admin::InitProducerId,
         Kind::AllocateProducerIds(_) => Admin::AllocateProducerIds,
     })

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use rafka_broker::metadata::{Node, PartitionState, Role};
 use rafka_broker::request::{
     Acks, ActiveProducer, Admin, AdminReply, ClusterDescription, ConfigChange, DeleteRecords, EpochEnd, EpochEnds,
-    Fetch, FetchPartition, Fetched, FoundOffset, ListOffsets, NewTopic, OffsetSpec, PartitionReply, Produce,
+    Fetch, FetchPartition, Fetched, FoundOffset, ListOffsets, LogDir, NewTopic, OffsetSpec, PartitionReply, Produce,
     ProducePartition, Produced, ProducerIdBlock, TopicDescription, TopicReply,
 };
 use rafka_broker::{ErrorCode, Failure, LeaderHint};
@@ -175,6 +175,7 @@ fn admin_request() -> impl Strategy<Value = Admin> {
         vec(word(), 0..4).prop_map(|names| Admin::DescribeTopics { names }),
         Just(Admin::DescribeCluster),
         Just(Admin::DescribeSwarm),
+        Just(Admin::DescribeLogDirs),
         Just(Admin::InitProducerId),
         Just(Admin::AllocateProducerIds),
     ]
@@ -269,11 +270,28 @@ fn admin_reply() -> impl Strategy<Value = AdminReply> {
         vec(topic_reply, 0..4).prop_map(AdminReply::Topics),
         vec(described, 0..4).prop_map(AdminReply::Described),
         cluster.prop_map(|cluster| AdminReply::Cluster(Box::new(cluster))),
+        vec(log_dir(), 0..4).prop_map(AdminReply::LogDirs),
         (0..=i64::MAX).prop_map(|id| AdminReply::Producer(ProducerId(id))),
         (0..1_000_000i64, 1u32..).prop_map(|(first, count)| {
             AdminReply::ProducerIds(ProducerIdBlock { first: ProducerId(first), count })
         }),
     ]
+}
+
+fn log_dir() -> impl Strategy<Value = LogDir> {
+    let log = (any::<[u8; 16]>(), 0..TOPIC_PARTITIONS_MAX, any::<u64>());
+    let log = log.prop_map(|(topic, partition, bytes)| {
+        (TopicPartition { topic: TopicId(topic), partition: PartitionId(partition) }, bytes)
+    });
+    (word(), option::of(failure()), any::<[u64; 2]>(), vec(log, 0..4)).prop_map(
+        |(path, failure, [total_bytes, usable_bytes], partitions)| LogDir {
+            path,
+            failure,
+            total_bytes,
+            usable_bytes,
+            partitions,
+        },
+    )
 }
 
 fn joiner() -> impl Strategy<Value = Joiner> {

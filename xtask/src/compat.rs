@@ -6,6 +6,7 @@ mod clients;
 mod cluster;
 mod groups;
 mod members;
+mod network;
 mod page;
 mod records;
 mod rolling;
@@ -22,7 +23,8 @@ use clap::{Args, ValueEnum};
 use self::cases::Case;
 use self::clients::{CLIENTS, Client};
 use self::cluster::Cluster;
-use self::page::{Cell, Page, Setup};
+use self::network::{Network, Refused};
+use self::page::{Cell, Known, Page, Setup};
 use self::rolling::Part;
 use self::session::{Session, Trouble};
 
@@ -48,15 +50,18 @@ pub struct Options {
     /// Only these clients.
     #[arg(long, value_delimiter = ',')]
     clients: Vec<String>,
-    /// Numbers of nodes, one after the other.
-    #[arg(long, value_delimiter = ',', default_values_t = [1, 3])]
-    nodes: Vec<usize>,
+    /// Numbers of nodes, one after the other [default: 1,3; with --namespaces 5].
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u8).range(1..=100))]
+    nodes: Vec<u8>,
     /// Only these cases.
     #[arg(long, value_delimiter = ',')]
     cases: Vec<String>,
     /// Let the clients know one node only, by its gateway listener.
     #[arg(long)]
     gateway: bool,
+    /// Put each node in a network namespace of its own, and the clients where they reach that one listener only.
+    #[arg(long, requires = "gateway")]
+    namespaces: bool,
     /// Write the page of the results, instead of comparing with it.
     #[arg(long)]
     write: bool,
@@ -68,6 +73,24 @@ pub struct Options {
     against: Against,
 }
 
+impl Options {
+    fn known(&self) -> Known {
+        match (self.gateway, self.namespaces) {
+            (false, _) => Known::Directly,
+            (true, false) => Known::ByGateway,
+            (true, true) => Known::CutOff,
+        }
+    }
+
+    fn nodes(&self) -> &[u8] {
+        match (self.nodes.as_slice(), self.namespaces) {
+            ([], false) => &[1, 3],
+            ([], true) => &[5],
+            (chosen, _) => chosen,
+        }
+    }
+}
+
 /// Runs the clients, and prints what came of it.
 ///
 /// # Errors
@@ -76,6 +99,9 @@ pub fn run(options: &Options) -> Result<(), String> {
     let names: Vec<&str> = CLIENTS.iter().map(|client| client.name).collect();
     known("client", &options.clients, &names)?;
     known("case", &options.cases, &all_cases().map(|(name, _)| name).collect::<Vec<_>>())?;
+    if options.gateway && options.against == Against::Kafka {
+        return Err("gateways are Rafka's".to_owned());
+    }
     let work = crate::root().join("target/compat");
     fs::create_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;
     forget_old_runs(&work);
@@ -86,18 +112,20 @@ pub fn run(options: &Options) -> Result<(), String> {
     }
     let path = crate::root().join(PAGE);
     let before = Page::parse(&fs::read_to_string(&path).unwrap_or_default());
-    let mut page = before.clone();
-    for nodes in &options.nodes {
-        with_nodes(options, *nodes, &ready, &work, &mut page)?;
+    let mut page = Page::default();
+    for nodes in options.nodes() {
+        with_nodes(options, usize::from(*nodes), &ready, &work, &mut page)?;
     }
     println!("{}", page.summary());
     if options.against == Against::Kafka {
         return Ok(());
     }
-    if options.write {
-        return fs::write(&path, page.text()).map_err(|error| format!("{PAGE}: {error}"));
-    }
     let lost = page.lost_since(&before);
+    if options.write {
+        let mut written = before;
+        written.take(page);
+        return fs::write(&path, written.text()).map_err(|error| format!("{PAGE}: {error}"));
+    }
     match lost.is_empty() {
         true => Ok(()),
         false => Err(format!("passed before, and fails now:\n{}", lost.join("\n"))),
@@ -106,12 +134,11 @@ pub fn run(options: &Options) -> Result<(), String> {
 
 /// The clients that this machine can run. Without CI a missing runtime is only said, loudly.
 fn install<'a>(chosen: impl Iterator<Item = &'a Client>, work: &Path) -> Result<Vec<&'a Client>, String> {
-    let (mut ready, ci) = (Vec::new(), std::env::var("CI").is_ok_and(|value| value == "true"));
+    let mut ready = Vec::new();
     for client in chosen {
         match clients::install(client, work) {
             Ok(()) => ready.push(client),
-            Err(error) if ci => return Err(format!("{}: {error}", client.name)),
-            Err(error) => eprintln!("\n*** SKIPPED: {}: {error} ***\n", client.name),
+            Err(error) => skip(&format!("{}: {error}", client.name))?,
         }
     }
     match ready.is_empty() {
@@ -120,11 +147,25 @@ fn install<'a>(chosen: impl Iterator<Item = &'a Client>, work: &Path) -> Result<
     }
 }
 
+/// Says loudly what is left out; in CI it is an error.
+fn skip(what: &str) -> Result<(), String> {
+    if std::env::var("CI").is_ok_and(|value| value == "true") {
+        return Err(what.to_owned());
+    }
+    eprintln!("\n*** SKIPPED: {what} ***\n");
+    Ok(())
+}
+
 fn with_nodes(options: &Options, nodes: usize, ready: &[&Client], work: &Path, page: &mut Page) -> Result<(), String> {
     let (folder, setup) =
-        (work.join(format!("run-{}-{nodes}", std::process::id())), Setup::new(nodes, options.gateway));
+        (work.join(format!("run-{}-{nodes}", std::process::id())), Setup::new(nodes, options.known()));
+    let network = match options.namespaces.then(|| Network::new(nodes)).transpose() {
+        Ok(network) => network,
+        Err(Refused::NotAllowed(why)) => return skip(&format!("{setup}: {why}")),
+        Err(Refused::Failed(why)) => return Err(why),
+    };
     let cluster = match options.against {
-        Against::Rafka => Cluster::rafka(nodes, options.gateway, &folder, &binaries()?)?,
+        Against::Rafka => Cluster::rafka(nodes, options.known(), network, &folder, &binaries()?)?,
         Against::Kafka => Cluster::kafka(nodes, &folder, &work.join("java/jars"))?,
     };
     let mut parts = Vec::new();

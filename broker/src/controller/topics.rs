@@ -37,7 +37,11 @@ impl Controller {
             Admin::AddPartitions { name, total, assignments, validate_only } => {
                 one(&name, self.grow(&name, total, assignments, validate_only))
             }
-            Admin::DescribeTopics { .. } | Admin::DescribeCluster | Admin::DescribeSwarm | Admin::InitProducerId => {
+            Admin::DescribeTopics { .. }
+            | Admin::DescribeCluster
+            | Admin::DescribeSwarm
+            | Admin::DescribeLogDirs
+            | Admin::InitProducerId => {
                 let text = "any node answers this by itself, not the controller";
                 return Err(Failure::new(ErrorCode::InvalidRequest, text));
             }

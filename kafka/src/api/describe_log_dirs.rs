@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use rafka_broker::ErrorCode;
 use rafka_broker::metadata::Image;
+use rafka_broker::request::LogDir;
 
-use crate::desk::{FrontDesk, LogDir};
+use crate::desk::FrontDesk;
 use crate::door::{Client, Door};
 use crate::error;
 use crate::messages::describe_log_dirs::{
@@ -14,16 +14,16 @@ use crate::messages::describe_log_dirs::{
 use crate::wire::Str;
 
 pub(crate) async fn serve<D: FrontDesk>(door: &Door<D>, _: &Client, _: i16, request: Request) -> Response {
-    let image = door.desk.image();
-    let wanted = request.topics.as_deref();
-    let results = door.desk.log_dirs().into_iter().map(|dir| result(&image, dir, wanted));
+    let dirs = door.desk.log_dirs().await;
+    let (image, wanted) = (door.desk.image(), request.topics.as_deref());
+    let results = dirs.into_iter().map(|dir| result(&image, dir, wanted));
     Response { results: results.collect(), ..Response::default() }
 }
 
 fn result(image: &Image, dir: LogDir, wanted: Option<&[DescribableLogDirTopic]>) -> DescribeLogDirsResult {
     let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
-    if dir.offline.is_some() {
-        let error_code = error::number(ErrorCode::StorageError);
+    if let Some(failure) = dir.failure {
+        let error_code = error::admin(failure.code);
         return DescribeLogDirsResult { error_code, log_dir: dir.path.into(), ..DescribeLogDirsResult::default() };
     }
     // A log whose topic is gone is about to go too.
@@ -56,7 +56,12 @@ fn result(image: &Image, dir: LogDir, wanted: Option<&[DescribableLogDirTopic]>)
 mod tests {
     use super::*;
     use crate::fake::decides::{ask, deciding_with};
+    use rafka_broker::{ErrorCode, Failure};
     use rafka_model::{PartitionId, TopicId, TopicPartition};
+
+    fn bad(path: &str, code: ErrorCode) -> LogDir {
+        LogDir { path: path.to_owned(), failure: Some(Failure::new(code, "gone")), ..LogDir::default() }
+    }
 
     #[tokio::test]
     async fn sizes_are_told_by_topic_and_broken_disks_as_broken() {
@@ -64,13 +69,14 @@ mod tests {
             let stray = TopicPartition { topic: TopicId([9; 16]), partition: PartitionId(0) };
             let partitions = vec![(fake.orders(0), 100), (fake.orders(1), 50), (stray, 7)];
             fake.log_dirs = vec![
-                LogDir { path: "/data".to_owned(), total_bytes: 1000, usable_bytes: 600, offline: None, partitions },
-                LogDir { path: "/bad".to_owned(), offline: Some("gone".to_owned()), ..LogDir::default() },
+                LogDir { path: "/data".to_owned(), total_bytes: 1000, usable_bytes: 600, failure: None, partitions },
+                bad("/bad", ErrorCode::StorageError),
+                bad("node-3", ErrorCode::OutcomeUnknown),
             ];
         });
         for version in [1, 5] {
             let told = ask(&door, version, &Request { topics: None }).await;
-            assert_eq!(told.results.iter().map(|dir| dir.error_code).collect::<Vec<_>>(), [0, 56]);
+            assert_eq!(told.results.iter().map(|dir| dir.error_code).collect::<Vec<_>>(), [0, 56, 7]);
             let topic = &told.results[0].topics[0];
             let sizes: Vec<_> = topic.partitions.iter().map(|one| (one.partition_index, one.partition_size)).collect();
             assert_eq!((&*topic.name, sizes, told.results[0].topics.len()), ("orders", vec![(0, 100), (1, 50)], 1));

@@ -28,10 +28,16 @@ pub(crate) enum Api {
     Fetch,
     Offsets,
     Group,
+    Admin,
 }
 
-const APIS: [(Api, &str); 4] =
-    [(Api::Produce, "produce"), (Api::Fetch, "fetch"), (Api::Offsets, "offsets"), (Api::Group, "group")];
+const APIS: [(Api, &str); 5] = [
+    (Api::Produce, "produce"),
+    (Api::Fetch, "fetch"),
+    (Api::Offsets, "offsets"),
+    (Api::Group, "group"),
+    (Api::Admin, "admin"),
+];
 
 /// Who answered, as a label.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,6 +78,7 @@ impl Api {
             Ask::Fetch(_) => Self::Fetch,
             Ask::ListOffsets(_) | Ask::DeleteRecords(_) | Ask::EpochEnds(_) | Ask::Producers(_) => Self::Offsets,
             Ask::Group(_) | Ask::ListGroups => Self::Group,
+            Ask::LogDirs => Self::Admin,
         }
     }
 }

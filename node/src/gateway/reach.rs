@@ -7,14 +7,14 @@ use std::time::Duration;
 use rafka_broker::group::request::{GroupReply, GroupRequest, Listed};
 use rafka_broker::metadata::Image;
 use rafka_broker::request::{
-    ActiveProducer, DeleteRecords, EpochEnd, EpochEnds, Fetch, Fetched, FoundOffset, ListOffsets, PartitionReply,
-    Produce, Produced,
+    ActiveProducer, Admin, AdminReply, DeleteRecords, EpochEnd, EpochEnds, Fetch, Fetched, FoundOffset, ListOffsets,
+    LogDir, PartitionReply, Produce, Produced,
 };
 use rafka_broker::{ErrorCode, Failure};
 use rafka_kafka::desk::{FrontDesk, Settling};
 use rafka_model::{NodeId, Offset, TopicPartition};
 use rafka_protocols::rpc::CallError;
-use rafka_protocols::{Answer, DecodeError, Frame, Protocol, fetch, group, produce};
+use rafka_protocols::{Answer, DecodeError, Frame, Protocol, admin, fetch, group, produce};
 use tokio::sync::watch;
 
 use crate::cluster::Cluster;
@@ -31,6 +31,7 @@ pub(crate) enum Ask {
     Producers(TopicPartition),
     Group(Box<GroupRequest>),
     ListGroups,
+    LogDirs,
 }
 
 /// The answer to the [`Ask`] of the same kind.
@@ -44,6 +45,7 @@ pub(crate) enum Told {
     Producers(Vec<ActiveProducer>),
     Group(GroupReply),
     Groups(Vec<Listed>),
+    LogDirs(Vec<LogDir>),
 }
 
 /// Why there is no answer.
@@ -136,6 +138,7 @@ impl MeshReach {
             Ask::EpochEnds(request) => Told::Ends(desk.epoch_ends(request).await),
             Ask::Producers(at) => Told::Producers(desk.producers(at).await.map_err(Trouble::refused)?),
             Ask::Group(request) => Told::Group(desk.group(*request).await.map_err(Trouble::refused)?),
+            Ask::LogDirs => Told::LogDirs(desk.log_dirs().await),
             Ask::ListGroups => Told::Groups(desk.list_groups().await.map_err(Trouble::refused)?),
         })
     }
@@ -151,6 +154,7 @@ fn encode(ask: Ask) -> (Protocol, Frame) {
         Ask::EpochEnds(request) => fetch(fetch::Request::EpochEnds(request)),
         Ask::Producers(at) => fetch(fetch::Request::Producers(at)),
         Ask::Group(request) => (Protocol::Group, group::encode_request(&group::Request::Group(*request))),
+        Ask::LogDirs => (Protocol::Admin, admin::encode_request(&Admin::DescribeLogDirs)),
         Ask::ListGroups => (Protocol::Group, group::encode_request(&group::Request::List)),
     }
 }
@@ -158,6 +162,11 @@ fn encode(ask: Ask) -> (Protocol, Frame) {
 fn decode(protocol: Protocol, frame: &Frame) -> Result<Answer<Told>, DecodeError> {
     Ok(match protocol {
         Protocol::Produce => produce::decode_reply(frame)?.map(Told::Produced),
+        Protocol::Admin => match admin::decode_reply(frame)? {
+            Ok(AdminReply::LogDirs(dirs)) => Ok(Told::LogDirs(dirs)),
+            Ok(_) => return Err(DecodeError::Missing("answer about log directories")),
+            Err(failure) => Err(failure),
+        },
         Protocol::Group => match group::decode_reply(frame)? {
             Ok(group::Reply::Group(reply)) => Ok(Told::Group(reply)),
             Ok(group::Reply::List(groups)) => Ok(Told::Groups(groups)),

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use rafka_broker::metadata::{Image, Node, PartitionState, Role, Topic};
 use rafka_broker::request::{
-    FetchPartition, Fetched, FoundOffset, PartitionReply, Produce, ProducePartition, Produced,
+    FetchPartition, Fetched, FoundOffset, LogDir, PartitionReply, Produce, ProducePartition, Produced,
 };
 use rafka_broker::{ErrorCode, Failure, LeaderHint};
 use rafka_model::{
@@ -252,6 +252,14 @@ impl Leaders {
                 Told::Offsets(
                     list.partitions.iter().map(|(partition, ..)| reply(*partition, one(*partition))).collect(),
                 )
+            }
+            Ask::LogDirs => {
+                let image = self.images.borrow().clone();
+                let is_its = |at: &TopicPartition| image.partition(*at).is_some_and(|it| it.replicas.contains(&node));
+                let partitions: Vec<_> = (0..10).map(at).filter(is_its).map(|at| (at, node.0)).collect();
+                let (path, stray) = ("/data".to_owned(), TopicPartition { topic: TopicId([9; 16]), ..at(0) });
+                let partitions = partitions.into_iter().chain([(stray, 5)]).collect();
+                Told::LogDirs(vec![LogDir { path, partitions, ..LogDir::default() }])
             }
             other => panic!("not expected here: {other:?}"),
         })

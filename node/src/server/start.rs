@@ -124,6 +124,7 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
     let groups = open_groups(&config, &cluster, &partitions);
     metrics.groups(groups.clone());
     let service = Arc::new(Service {
+        data: data.clone(),
         cluster: cluster.clone(),
         partitions: partitions.clone(),
         groups: groups.clone(),
@@ -132,7 +133,7 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
         topic_defaults: config.topic.clone(),
     });
     let listening = kafka.iter().map(kafka::Bound::shown).collect();
-    open_kafka(&config, kafka, &service, &data, &stop, &tasks);
+    open_kafka(&config, kafka, &service, &stop, &tasks);
 
     let serve = service::run(service, inbound, stop.accept.clone(), stop.ops.clone(), stop.requests.clone());
     tasks.spawn("requests", &stop.ops, serve);
@@ -370,17 +371,10 @@ fn open_groups(config: &Config, cluster: &Arc<Cluster>, partitions: &Arc<Partiti
     })
 }
 
-fn open_kafka(
-    config: &Config,
-    bound: Vec<kafka::Bound>,
-    service: &Arc<Service>,
-    data: &Arc<DataDir>,
-    stop: &Stop,
-    tasks: &Tasks,
-) {
+fn open_kafka(config: &Config, bound: Vec<kafka::Bound>, service: &Arc<Service>, stop: &Stop, tasks: &Tasks) {
     let metrics = Arc::new(rafka_kafka::metrics::Metrics::default());
     service.metrics.kafka(metrics.clone());
-    let desk = service::kafka::Desk { service: service.clone(), data: data.clone(), shown: config.shown.clone() };
+    let desk = service::kafka::Desk { service: service.clone(), shown: config.shown.clone() };
     let setup = kafka::Setup {
         desk,
         cluster: service.cluster.clone(),

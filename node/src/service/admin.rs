@@ -1,6 +1,6 @@
 //! Admin: reads from this node's image, changes at the controller.
 
-use rafka_broker::request::{Admin, AdminReply, SwarmDescription, SwarmPeer};
+use rafka_broker::request::{Admin, AdminReply, LogDir, SwarmDescription, SwarmPeer};
 use rafka_broker::{ErrorCode, Failure, describe_cluster, describe_topics};
 use rafka_protocols::{Frame, admin};
 
@@ -30,6 +30,20 @@ impl Service {
             other => other,
         }
     }
+
+    /// Where this node's logs are, and how large.
+    pub(super) fn log_dirs(&self) -> Vec<LogDir> {
+        let stats = self.partitions.stats();
+        let space = self.data.space().ok();
+        let offline = stats.partitions.iter().find_map(|partition| partition.offline.clone());
+        vec![LogDir {
+            path: self.data.root().display().to_string(),
+            failure: offline.map(|why| Failure::new(ErrorCode::StorageError, why)),
+            total_bytes: space.map_or(0, |space| space.total_bytes),
+            usable_bytes: space.map_or(0, |space| space.free_bytes),
+            partitions: stats.partitions.iter().map(|found| (found.partition, found.bytes)).collect(),
+        }]
+    }
 }
 
 /// Answers a request of whoever has this `standing`.
@@ -50,6 +64,7 @@ pub(super) async fn answer(service: &Service, standing: Standing, request: Admin
             Some(swarm) => Ok(AdminReply::Swarm(Box::new(describe_swarm(service, swarm)))),
             None => Err(Failure::new(ErrorCode::NotReady, "this node is stopping")),
         },
+        Admin::DescribeLogDirs => Ok(AdminReply::LogDirs(service.log_dirs())),
         Admin::InitProducerId => cluster.next_producer_id().await.map(AdminReply::Producer),
         Admin::AllocateProducerIds if standing != Standing::Member => {
             let text = "blocks of producer ids are for nodes of the cluster; ask for one producer id instead";

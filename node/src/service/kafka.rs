@@ -9,14 +9,13 @@ use rafka_broker::group::{GroupReply, GroupRequest};
 use rafka_broker::metadata::Image;
 use rafka_broker::request::{
     ActiveProducer, Admin, AdminReply, DeleteRecords, EpochEnd, EpochEnds, Fetch, Fetched, FoundOffset, ListOffsets,
-    PartitionReply, Produce,
+    LogDir, PartitionReply, Produce,
 };
-use rafka_kafka::desk::{FrontDesk, LogDir, Setting, SettingKind, Settling};
+use rafka_kafka::desk::{FrontDesk, Setting, SettingKind, Settling};
 use rafka_model::{BrokerEpoch, MetadataIndex, NodeId, Offset, ProducerId, TopicPartition};
 
 use super::{Service, admin};
 use crate::config::{Kind, Origin, Shown, Value, keys};
-use crate::datadir::DataDir;
 use crate::mesh::Standing;
 
 /// This node, as its Kafka door sees it.
@@ -24,8 +23,6 @@ use crate::mesh::Standing;
 pub(crate) struct Desk {
     /// Shared with the mesh door.
     pub(crate) service: Arc<Service>,
-    /// Where the logs are.
-    pub(crate) data: Arc<DataDir>,
     /// The configuration.
     pub(crate) shown: Arc<[Shown]>,
 }
@@ -139,16 +136,8 @@ impl FrontDesk for Desk {
         self.service.partitions.active_producers(partition)
     }
 
-    fn log_dirs(&self) -> Vec<LogDir> {
-        let stats = self.service.partitions.stats();
-        let space = self.data.space().ok();
-        vec![LogDir {
-            path: self.data.root().display().to_string(),
-            offline: stats.partitions.iter().find_map(|partition| partition.offline.clone()),
-            total_bytes: space.map_or(0, |space| space.total_bytes),
-            usable_bytes: space.map_or(0, |space| space.free_bytes),
-            partitions: stats.partitions.iter().map(|found| (found.partition, found.bytes)).collect(),
-        }]
+    async fn log_dirs(&self) -> Vec<LogDir> {
+        self.service.log_dirs()
     }
 
     fn settings(&self) -> Vec<Setting> {

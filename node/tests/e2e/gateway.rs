@@ -7,8 +7,8 @@ use rafka_broker::ErrorCode;
 use rafka_broker::request::{Acks, Produce, ProducePartition};
 use rafka_client::{NodeId, PartitionId};
 use rafka_kafka::messages::{
-    describe_cluster, describe_topic_partitions, find_coordinator, init_producer_id, list_groups, metadata,
-    offset_commit, offset_fetch, produce,
+    describe_cluster, describe_log_dirs, describe_topic_partitions, find_coordinator, init_producer_id, list_groups,
+    metadata, offset_commit, offset_fetch, produce,
 };
 use rafka_model::{BatchBuilder, Compression as Codec, ProducerId, Timestamp, TopicPartition};
 use rafka_protocols::Protocol;
@@ -143,6 +143,47 @@ async fn what_came_over_the_mesh_is_never_relayed() {
         (failure.code == ErrorCode::NotLeaderOrFollower).then_some(failure.leader)
     });
     assert_eq!(hinted.await.expect("a hint").node, Some(NodeId(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disks_of_all_nodes_are_told_of_and_of_a_node_that_hangs_that_it_does() {
+    let mut brokers = vec![Node::start(KAFKA).await];
+    for _ in 0..2 {
+        brokers.push(Node::start(&["--bootstrap", brokers[0].mesh()]).await);
+    }
+    let gateway = gateway(&brokers[0]).await;
+    let client = brokers[0].client().await;
+    create(&client, "wide", 12, &[]).await;
+    let bootstrap = gateway.kafka();
+    for index in 0..12 {
+        let partition = partition(&bootstrap, "wide", index).await;
+        partition.produce(vec![record("k", "v")], Compression::NoCompression).await.expect("taken");
+    }
+    let mut kafka = Kafka::connect(&gateway).await;
+    let wanted = describe_log_dirs::DescribableLogDirTopic { topic: "wide".into(), partitions: (0..12).collect() };
+    let request = || describe_log_dirs::Request { topics: Some(vec![wanted.clone()]) };
+    // What `kafka-log-dirs` adds up: every log once, in directories whose names differ.
+    let told = kafka.call(4, request()).await;
+    let of = |broker: &Node| format!("node-{}:", broker.id());
+    assert_eq!(told.results.len(), 3);
+    for (dir, broker) in told.results.iter().zip(&brokers) {
+        assert_eq!((dir.error_code, dir.log_dir.starts_with(&of(broker))), (0, true), "{}", &*dir.log_dir);
+        assert!(dir.total_bytes > 0);
+    }
+    let logs = told.results.iter().flat_map(|dir| &dir.topics).flat_map(|topic| &topic.partitions);
+    let sizes: Vec<_> = logs.map(|log| (log.partition_index, log.partition_size)).collect();
+    assert_eq!(sizes.iter().map(|(index, _)| *index).collect::<BTreeSet<_>>(), (0..12).collect());
+    assert!(sizes.len() == 12 && sizes.iter().all(|(_, size)| *size > 0), "{sizes:?}");
+    // A broker that is asked itself tells of its own.
+    let mut direct = Kafka::connect(&brokers[0]).await;
+    let own = direct.call(4, request()).await;
+    assert_eq!((own.results.len(), own.results[0].topics.len()), (1, 1));
+    assert!(!own.results[0].log_dir.starts_with("node-"));
+    let stopped = Command::new("kill").args(["-STOP", &brokers[2].pid().to_string()]).status().expect("kill runs");
+    assert!(stopped.success());
+    let told = kafka.call(4, request()).await;
+    let codes: Vec<_> = told.results.iter().map(|dir| dir.error_code).collect();
+    assert_eq!((codes, &*told.results[2].log_dir), (vec![0, 0, 7], &*format!("node-{}", brokers[2].id())));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,20 +6,26 @@ use rafka_broker::Failure;
 use rafka_broker::metadata::{Node, PartitionState};
 use rafka_broker::request::{AdminReply, ClusterDescription, ProducerIdBlock, TopicDescription, TopicReply};
 use rafka_model::limits::{
-    ADDRESS_BYTES_MAX, CONFIG_VALUE_BYTES_MAX, LABEL_BYTES_MAX, NODES_MAX, TOPIC_PARTITIONS_MAX, TOPICS_MAX,
+    ADDRESS_BYTES_MAX, CONFIG_VALUE_BYTES_MAX, LABEL_BYTES_MAX, LOG_DIRS_MAX, LOGS_TOLD_MAX, NODES_MAX,
+    TOPIC_PARTITIONS_MAX, TOPICS_MAX,
 };
 use rafka_model::{
     BootId, BrokerEpoch, ClusterId, DirectoryId, MetadataIndex, NodeId, PartitionId, ProducerId, TopicName,
 };
 
-use super::{factor, swarm};
+use super::{disk, factor, swarm};
 use crate::Frame;
 use crate::proto::{self, admin_answer::Kind};
 use crate::wire::{
-    self, Answer, DecodeError, addresses, bounded, failure_from_wire, failure_to_wire, fixed, fixed_bytes, node_ids,
-    node_ids_to_wire, optional_text, partition_id, result_from_wire, role_from_wire, role_to_wire, set_configs,
-    set_configs_to_wire, state_from_wire, state_to_wire, text, topic_id, topic_id_to_wire,
+    self, Answer, DecodeError, Inside, addresses, bounded, failure_from_wire, failure_to_wire, fixed, fixed_bytes,
+    node_ids, node_ids_to_wire, optional_text, partition_id, result_from_wire, role_from_wire, role_to_wire,
+    set_configs, set_configs_to_wire, state_from_wire, state_to_wire, text, topic_id, topic_id_to_wire,
 };
+
+const FIELDS_MAX: usize = TOPICS_MAX + NODES_MAX;
+const FIELDS: &[Inside] =
+    &[Inside(1, &[]), Inside(2, &[]), Inside(3, &[]), Inside(4, &[]), Inside(7, &[Inside(1, &[])])];
+const _: () = assert!(LOGS_TOLD_MAX + 8 * LOG_DIRS_MAX < FIELDS_MAX);
 
 /// Encodes a reply.
 #[must_use]
@@ -34,6 +40,7 @@ pub fn encode_reply(reply: &Answer<AdminReply>) -> Frame {
         }
         Ok(AdminReply::Cluster(cluster)) => Kind::Cluster(cluster_to_wire(cluster)),
         Ok(AdminReply::Swarm(swarm)) => Kind::Swarm(swarm::to_wire(swarm)),
+        Ok(AdminReply::LogDirs(dirs)) => Kind::LogDirs(disk::to_wire(dirs)),
         Ok(AdminReply::Producer(id)) => Kind::Producer(proto::Producer { id: id.0 }),
         Ok(AdminReply::ProducerIds(ProducerIdBlock { first, count })) => {
             Kind::ProducerIds(proto::ProducerIds { first: first.0, count: *count })
@@ -52,8 +59,7 @@ pub fn decode_reply(frame: &Frame) -> Result<Answer<AdminReply>, DecodeError> {
     if let Some(failure) = header.failure {
         return Ok(Err(failure_from_wire(failure)?));
     }
-    let answer: proto::AdminAnswer =
-        wire::decode(&frame.body(), "fields of a reply", TOPICS_MAX + NODES_MAX, &[1, 2, 3, 4])?;
+    let answer: proto::AdminAnswer = wire::decode_tree(&frame.body(), "fields of a reply", FIELDS_MAX, FIELDS)?;
     Ok(Ok(match answer.kind.ok_or(DecodeError::Missing("kind of reply"))? {
         Kind::Topics(replies) => AdminReply::Topics(
             bounded("topics", replies.topics, TOPICS_MAX)?
@@ -69,6 +75,7 @@ pub fn decode_reply(frame: &Frame) -> Result<Answer<AdminReply>, DecodeError> {
         ),
         Kind::Cluster(cluster) => AdminReply::Cluster(Box::new(cluster_from_wire(cluster)?)),
         Kind::Swarm(swarm) => AdminReply::Swarm(Box::new(swarm::from_wire(swarm)?)),
+        Kind::LogDirs(dirs) => AdminReply::LogDirs(disk::from_wire(dirs)?),
         Kind::Producer(producer) => AdminReply::Producer(producer_id(producer.id)?),
         Kind::ProducerIds(block) => {
             let first = producer_id(block.first)?;

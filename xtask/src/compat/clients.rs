@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::network::behind;
+
 /// A client of Kafka.
 pub(super) struct Client {
     /// As on the command line and on the page.
@@ -211,9 +213,9 @@ pub(super) fn install(client: &Client, work: &Path) -> Result<(), String> {
     place(&stamp, wanted.as_bytes())
 }
 
-/// The driver of `client`, ready to be started.
-pub(super) fn driver(client: &Client, work: &Path) -> Command {
-    let mut command = Command::new(fill(client.driver[0], work));
+/// The driver of `client`, ready to be started behind `prefix`.
+pub(super) fn driver(client: &Client, work: &Path, prefix: &[String]) -> Command {
+    let mut command = behind(prefix, fill(client.driver[0], work));
     command.args(client.driver[1..].iter().map(|word| fill(word, work)));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     command.env("PYTHONDONTWRITEBYTECODE", "1");

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::network::{self, Network, behind};
+use super::page::Known;
+
 /// A node is in service within this time.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// What is waited for is looked at this often.
@@ -24,9 +27,10 @@ pub(super) const SESSION_MS: u32 = 6000;
 pub(super) struct Cluster {
     nodes: Vec<Node>,
     kind: Kind,
-    /// Clients know the nodes' gateway listeners only.
-    gateway: bool,
+    known: Known,
     inputs: AtomicUsize,
+    /// Removed after the nodes have ended.
+    network: Option<Network>,
 }
 
 enum Kind {
@@ -36,9 +40,12 @@ enum Kind {
 
 struct Node {
     folder: PathBuf,
-    kafka: u16,
-    mesh: u16,
-    gateway: u16,
+    /// Each host:port.
+    kafka: String,
+    mesh: String,
+    gateway: Option<String>,
+    /// A port next to the mesh's, unless it is said here.
+    lanes: Option<String>,
     process: Mutex<Option<Child>>,
 }
 
@@ -63,26 +70,30 @@ impl Drop for Node {
 }
 
 impl Cluster {
-    /// Starts nodes of Rafka.
-    pub(super) fn rafka(nodes: usize, gateway: bool, folder: &Path, binaries: &Path) -> Result<Self, String> {
-        Self::start(nodes, gateway, folder, Kind::Rafka { binaries: binaries.to_owned() })
+    /// Starts nodes of Rafka; with a network each of them in its own namespace, the last one within the clients' reach.
+    pub(super) fn rafka(
+        nodes: usize,
+        known: Known,
+        network: Option<Network>,
+        folder: &Path,
+        binaries: &Path,
+    ) -> Result<Self, String> {
+        let kind = Kind::Rafka { binaries: binaries.to_owned() };
+        let nodes = match &network {
+            None => here(nodes, known, folder)?,
+            Some(_) => apart(nodes, folder),
+        };
+        Self::start(nodes, known, network, kind)
     }
 
     /// Starts brokers of Apache Kafka.
     pub(super) fn kafka(nodes: usize, folder: &Path, jars: &Path) -> Result<Self, String> {
-        Self::start(nodes, false, folder, Kind::Kafka { jars: jars.to_owned() })
+        let known = Known::Directly;
+        Self::start(here(nodes, known, folder)?, known, None, Kind::Kafka { jars: jars.to_owned() })
     }
 
-    fn start(nodes: usize, gateway: bool, folder: &Path, kind: Kind) -> Result<Self, String> {
-        let ports = free_ports(3 * nodes)?;
-        let nodes = ports.chunks(3).enumerate().map(|(i, ports)| Node {
-            folder: folder.join(format!("{}", i + 1)),
-            kafka: ports[0],
-            mesh: ports[1],
-            gateway: ports[2],
-            process: Mutex::default(),
-        });
-        let cluster = Self { nodes: nodes.collect(), kind, gateway, inputs: AtomicUsize::new(0) };
+    fn start(nodes: Vec<Node>, known: Known, network: Option<Network>, kind: Kind) -> Result<Self, String> {
+        let cluster = Self { nodes, kind, known, inputs: AtomicUsize::new(0), network };
         for index in 0..cluster.nodes.len() {
             fs::create_dir_all(&cluster.nodes[index].folder).map_err(|error| error.to_string())?;
             cluster.launch(index, true)?;
@@ -92,21 +103,57 @@ impl Cluster {
             }
         }
         cluster.revive()?;
+        if let Some(network) = &cluster.network {
+            cluster.prove_cut_off(network)?;
+        }
         Ok(cluster)
     }
 
     /// Kafka addresses of all nodes, separated by commas; the last node's gateway alone, if it is gateways that are tried.
     pub(super) fn bootstrap(&self) -> String {
-        match (self.gateway, self.addresses()) {
-            (true, mut addresses) => addresses.pop().unwrap_or_default(),
-            (false, addresses) => addresses.join(","),
+        match (self.known, self.addresses()) {
+            (Known::Directly, addresses) => addresses.join(","),
+            (_, mut addresses) => addresses.pop().unwrap_or_default(),
         }
     }
 
-    /// Kafka addresses of the nodes.
+    /// Kafka addresses of the nodes that clients reach.
     pub(super) fn addresses(&self) -> Vec<String> {
-        let port = |node: &Node| if self.gateway { node.gateway } else { node.kafka };
-        self.nodes.iter().map(|node| format!("127.0.0.1:{}", port(node))).collect()
+        match self.known {
+            Known::Directly => self.nodes.iter().map(|node| node.kafka.clone()).collect(),
+            _ => self.nodes.iter().filter_map(|node| node.gateway.clone()).collect(),
+        }
+    }
+
+    /// What is put before the program of a client.
+    pub(super) fn clients_prefix(&self) -> Vec<String> {
+        self.network.as_ref().map(Network::of_clients).unwrap_or_default()
+    }
+
+    fn prefix(&self, index: usize) -> Vec<String> {
+        self.network.as_ref().map(|network| network.of_node(index)).unwrap_or_default()
+    }
+
+    /// Nothing would be proven by clients that reach more than they should. What they do not reach is there: a node does.
+    fn prove_cut_off(&self, network: &Network) -> Result<(), String> {
+        let (clients, beside) = (network.of_clients(), network.of_node(0));
+        for address in self.addresses() {
+            if !Network::reaches(&clients, &address)? {
+                return Err(format!("the clients do not reach {address}"));
+            }
+        }
+        let others = self.nodes.iter().flat_map(|node| [Some(&node.kafka), Some(&node.mesh), node.lanes.as_ref()]);
+        let others: Vec<&String> = others.flatten().collect();
+        for address in &others {
+            if !Network::reaches(&beside, address)? {
+                return Err(format!("nobody listens at {address}"));
+            }
+            if Network::reaches(&clients, address)? {
+                return Err(format!("the clients reach {address}"));
+            }
+        }
+        println!("\nthe clients reach {}, and none of {} other addresses of nodes", self.bootstrap(), others.len());
+        Ok(())
     }
 
     /// How many nodes there are.
@@ -135,13 +182,13 @@ impl Cluster {
         Ok(())
     }
 
-    /// Runs `rafka` against the nodes, with `input`; returns what it says. `None` if the brokers are not Rafka's.
+    /// Runs `rafka` against the nodes (beside the first of them), with `input`; returns what it says. `None` if the brokers are not Rafka's.
     pub(super) fn rafka_cli(&self, words: &[&str], input: &str) -> Option<Result<String, String>> {
         let Kind::Rafka { binaries } = &self.kind else { return None };
-        let mut command = Command::new(binaries.join("rafka"));
+        let mut command = behind(&self.prefix(0), binaries.join("rafka"));
         command.args(words);
         for node in &self.nodes {
-            command.args(["--bootstrap", &format!("127.0.0.1:{}", node.mesh)]);
+            command.args(["--bootstrap", &node.mesh]);
         }
         self.plain(&mut command);
         let number = self.inputs.fetch_add(1, Ordering::Relaxed);
@@ -172,21 +219,24 @@ impl Cluster {
     fn rafka_node(&self, index: usize, first: bool, binaries: &Path) -> Command {
         let node = &self.nodes[index];
         let _ = fs::remove_file(node.folder.join("ready"));
-        let mut command = Command::new(binaries.join("rafka-node"));
+        let mut command = behind(&self.prefix(index), binaries.join("rafka-node"));
         command.arg("--data-dir").arg(node.folder.join("data")).arg("--ready-file").arg(node.folder.join("ready"));
-        command.args(["--listen", &format!("127.0.0.1:{}", node.mesh), "--ops-listen", "127.0.0.1:0"]);
-        command.args(["--kafka-listen", &format!("127.0.0.1:{}", node.kafka), "--log-format", "compact"]);
+        command.args(["--listen", &node.mesh, "--ops-listen", "127.0.0.1:0"]);
+        command.args(["--kafka-listen", &node.kafka, "--log-format", "compact"]);
         // The coordinator gives sessions to the members of KIP-848, and would give 45 seconds.
         command.args(["--set", &format!("groups.consumer_session_timeout_ms={SESSION_MS}")]);
         command.args(["--set", "groups.consumer_heartbeat_interval_ms=500"]);
-        if self.gateway {
-            command.args(["--kafka-listen", &format!("gateway=127.0.0.1:{}", node.gateway)]);
-            command.args(["--kafka-routing", "gateway=mesh"]);
+        if let Some(gateway) = &node.gateway {
+            command.args(["--kafka-listen", &format!("gateway={gateway}"), "--kafka-routing", "gateway=mesh"]);
+        }
+        if let Some(lanes) = &node.lanes {
+            // It is not the loopback any more, and nobody else is there.
+            command.args(["--lane-listen", lanes, "--insecure"]);
         }
         let others =
             self.nodes.iter().enumerate().filter(|(other, _)| if first { *other < index } else { *other != index });
         for (_, other) in others {
-            command.args(["--bootstrap", &format!("127.0.0.1:{}", other.mesh)]);
+            command.args(["--bootstrap", &other.mesh]);
         }
         self.plain(&mut command);
         command
@@ -205,11 +255,11 @@ impl Cluster {
 
     fn kafka_broker(&self, index: usize, first: bool, jars: &Path) -> Result<Command, String> {
         let (node, id) = (&self.nodes[index], index + 1);
-        let voters = self.nodes.iter().enumerate().map(|(i, node)| format!("{}@127.0.0.1:{}", i + 1, node.mesh));
+        let voters = self.nodes.iter().enumerate().map(|(i, node)| format!("{}@{}", i + 1, node.mesh));
         let text = format!(
             "process.roles=broker,controller\nnode.id={id}\ncontroller.quorum.voters={}\n\
-             listeners=PLAINTEXT://127.0.0.1:{},CONTROLLER://127.0.0.1:{}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{}\ncontroller.listener.names=CONTROLLER\n\
+             listeners=PLAINTEXT://{},CONTROLLER://{}\n\
+             advertised.listeners=PLAINTEXT://{}\ncontroller.listener.names=CONTROLLER\n\
              inter.broker.listener.name=PLAINTEXT\nlog.dirs={}\nnum.partitions=4\ndefault.replication.factor=1\n\
              offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
              transaction.state.log.min.isr=1\n\
@@ -250,7 +300,7 @@ impl Cluster {
                     let said = fs::read_to_string(node.folder.join("ready")).unwrap_or_default();
                     serde_json::from_str::<Value>(&said).is_ok()
                 }
-                Kind::Kafka { .. } => TcpStream::connect(("127.0.0.1", node.kafka)).is_ok(),
+                Kind::Kafka { .. } => TcpStream::connect(&node.kafka).is_ok(),
             };
             if ready {
                 return Ok(());
@@ -269,6 +319,35 @@ impl Cluster {
     fn log(&self, index: usize) -> PathBuf {
         self.nodes[index].folder.join("log")
     }
+}
+
+/// Nodes at the loopback.
+fn here(nodes: usize, known: Known, folder: &Path) -> Result<Vec<Node>, String> {
+    let ports = free_ports(3 * nodes)?;
+    let at = |port: u16| format!("127.0.0.1:{port}");
+    let nodes = ports.chunks(3).enumerate().map(|(index, ports)| Node {
+        folder: folder.join((index + 1).to_string()),
+        kafka: at(ports[0]),
+        mesh: at(ports[1]),
+        gateway: (known != Known::Directly).then(|| at(ports[2])),
+        lanes: None,
+        process: Mutex::default(),
+    });
+    Ok(nodes.collect())
+}
+
+/// Nodes in namespaces of their own.
+fn apart(nodes: usize, folder: &Path) -> Vec<Node> {
+    let at = |index, port: u16| format!("{}:{port}", Network::address(index));
+    let nodes_at = (0..nodes).map(|index| Node {
+        folder: folder.join((index + 1).to_string()),
+        kafka: at(index, 9092),
+        mesh: at(index, 7300),
+        gateway: (index + 1 == nodes).then(|| format!("{}:9092", network::GATEWAY)),
+        lanes: Some(at(index, 7400)),
+        process: Mutex::default(),
+    });
+    nodes_at.collect()
 }
 
 /// Ports that were free a moment ago: a node that is restarted must have the same.

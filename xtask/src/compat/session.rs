@@ -157,7 +157,7 @@ impl<'a> Session<'a> {
     }
 
     fn start(&self) -> std::io::Result<Driver> {
-        let mut process = clients::driver(self.client, self.work).spawn()?;
+        let mut process = clients::driver(self.client, self.work, &self.cluster.clients_prefix()).spawn()?;
         let input = process.stdin.take().expect("it is piped");
         let mut output = BufReader::new(process.stdout.take().expect("it is piped"));
         let (sender, lines) = channel();
