@@ -2,8 +2,10 @@
 //!
 //! From it follow dispatch, what ApiVersions advertises, the labels of metrics and the compatibility page.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 
@@ -65,6 +67,7 @@ macro_rules! apis {
                 ApiKey::OffsetCommit if call.door.desk.keeps_order_of_groups() => {
                     offset_commit::begin(read(&call, body)?, call)
                 }
+                ApiKey::ListOffsets if call.door.desk.asks_others() => list_offsets::begin(read(&call, body)?, call),
                 $(ApiKey::$key => {
                     let request = read::<crate::messages::$module::Request>(&call, body)?;
                     Box::pin(async move {
@@ -79,8 +82,9 @@ macro_rules! apis {
     };
 }
 
-// A module has `async fn serve<D: FrontDesk>(door, client, version, request) -> response`. Produce and OffsetCommit are
-// done in two steps, so that waiting for replicas and disks does not hold up what comes behind them.
+// A module has `async fn serve<D: FrontDesk>(door, client, version, request) -> response`. Produce, OffsetCommit and, at
+// a gateway, ListOffsets are done in two steps, so that waiting for replicas, disks and other nodes does not hold up what
+// comes behind them.
 apis! {
     Fetch => fetch,
     ListOffsets => list_offsets,
@@ -124,6 +128,17 @@ apis! {
     ConsumerGroupDescribe => consumer_group_describe,
     ListConfigResources => list_config_resources,
     DescribeTopicPartitions => describe_topic_partitions,
+}
+
+/// Begins with a reply; unless it is there at once, the next request of the connection need not wait for it.
+pub(crate) fn ahead(reply: impl Future<Output = Reply> + Send + 'static) -> Work {
+    let mut reply: Pin<Box<dyn Future<Output = Reply> + Send>> = Box::pin(reply);
+    Box::pin(async move {
+        match poll_fn(|cx| Poll::Ready(reply.as_mut().poll(cx))).await {
+            Poll::Ready(reply) => Outcome::Done(reply),
+            Poll::Pending => Outcome::Later(reply),
+        }
+    })
 }
 
 /// Reads a request; its version is one that is served. Like Kafka, takes no offence at bytes behind it: librdkafka sends

@@ -40,6 +40,11 @@ pub trait FrontDesk: Send + Sync + 'static {
     /// Looks offsets up.
     fn list_offsets(&self, request: ListOffsets) -> impl Future<Output = Vec<PartitionReply<FoundOffset>>> + Send;
 
+    /// Does it ask other nodes for that? Then the questions of one connection may be under way side by side.
+    fn asks_others(&self) -> bool {
+        false
+    }
+
     /// Moves log starts.
     fn delete_records(&self, request: DeleteRecords) -> impl Future<Output = Vec<PartitionReply<Offset>>> + Send;
 

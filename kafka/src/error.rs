@@ -32,16 +32,8 @@ codes! {
     FETCH_SESSION_ID_NOT_FOUND = 70;
     /// The leader has no listener by which this client came.
     LISTENER_NOT_FOUND = 72;
-    /// The preferred leader is not in service.
-    PREFERRED_LEADER_NOT_AVAILABLE = 80;
-    /// No replica may lead.
-    ELIGIBLE_LEADERS_NOT_AVAILABLE = 83;
-    /// The preferred leader leads already.
-    ELECTION_NOT_NEEDED = 84;
     /// No such user, quota or other thing.
     RESOURCE_NOT_FOUND = 91;
-    /// A feature cannot have this level.
-    INVALID_UPDATE_VERSION = 95;
     /// An endpoint of another kind than the one that was asked.
     MISMATCHED_ENDPOINT_TYPE = 114;
     /// No such kind of endpoint.

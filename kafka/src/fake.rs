@@ -5,6 +5,7 @@ pub(crate) mod decides;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -13,7 +14,7 @@ use rafka_broker::group::request::{Coordinator, GroupReply, GroupRequest, Listed
 use rafka_broker::metadata::{Cluster, Image, Node, PartitionState, Role, Topic};
 use rafka_broker::request::{
     ActiveProducer, Admin, AdminReply, DeleteRecords, EpochEnd, EpochEnds, Fetch, Fetched, FoundOffset, ListOffsets,
-    OffsetSpec, PartitionReply, Produce, Produced,
+    LogDir, OffsetSpec, PartitionReply, Produce, Produced,
 };
 use rafka_broker::{ErrorCode, Failure};
 use rafka_model::{
@@ -40,6 +41,10 @@ pub(crate) struct Fake {
     pub(crate) logs: Mutex<BTreeMap<TopicPartition, Vec<RecordBatch>>>,
     /// Produces are safe once there is a permit for each.
     pub(crate) safe: Option<Arc<Semaphore>>,
+    /// Offsets are told by others, of whom each answers when it has one of these.
+    pub(crate) others: Option<Arc<Semaphore>>,
+    /// Questions about offsets that have begun.
+    pub(crate) looked_up: AtomicUsize,
     /// Admin requests that came.
     pub(crate) asked: Mutex<Vec<Admin>>,
     pub(crate) answer: Answer,
@@ -71,6 +76,8 @@ impl Default for Fake {
             image: Mutex::new(Arc::new(image)),
             logs: Mutex::default(),
             safe: None,
+            others: None,
+            looked_up: AtomicUsize::new(0),
             asked: Mutex::default(),
             answer: Box::new(|_, _| Err(Failure::new(ErrorCode::InvalidRequest, "not expected here"))),
             asked_groups: Mutex::default(),
@@ -270,7 +277,15 @@ impl FrontDesk for Fake {
         replies
     }
 
+    fn asks_others(&self) -> bool {
+        self.others.is_some()
+    }
+
     async fn list_offsets(&self, request: ListOffsets) -> Vec<PartitionReply<FoundOffset>> {
+        self.looked_up.fetch_add(1, Ordering::Relaxed);
+        if let Some(others) = &self.others {
+            others.acquire().await.expect("open").forget();
+        }
         let find = |(at, believed, spec): (TopicPartition, _, _)| {
             reply(at, self.led(at, believed).map(|epoch| self.find(at, spec, epoch)))
         };

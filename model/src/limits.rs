@@ -210,6 +210,8 @@ pub const STRANGER_REQUEST_BYTES_MAX: usize = 96 * MIB;
 pub const EXCHANGE_MS_MAX: u64 = 60_000;
 /// Deadline of a control request when the caller names none.
 pub const CONTROL_DEADLINE_MS: u64 = 10_000;
+/// Longest wait of a member for the others of its group, over a lane (Kafka's longest session).
+pub const GROUP_WAIT_MS_MAX: u64 = 1_800_000;
 /// Longest wait of a fetch or watch for news; below [`EXCHANGE_MS_MAX`].
 pub const LONG_POLL_MS_MAX: u64 = 30_000;
 /// Members named by a hello.
@@ -287,6 +289,8 @@ pub const KAFKA_READ_BYTES: usize = 16 * KIB;
 pub const KAFKA_PIPELINE_MAX: usize = 128;
 /// … and their bytes: beyond, no further request is begun until the client has taken some.
 pub const KAFKA_PIPELINE_BYTES_MAX: usize = MIB;
+/// Topics and partitions of a request that may wait for other nodes beside those that come behind it.
+pub const KAFKA_AHEAD_PARTITIONS_MAX: usize = 256;
 /// Bytes of replies that all Kafka clients together have not taken, beyond which everybody is given less at a time …
 pub const KAFKA_REPLY_BYTES_PRESSED: usize = 256 * MIB;
 /// … namely this much by one fetch.

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use rafka_broker::metadata::{Image, Node, PartitionState};
 use rafka_broker::request::{Admin, AdminReply, FoundOffset, ListOffsets, PartitionReply};
 use rafka_broker::{ErrorCode, Failure, LeaderHint};
-use rafka_model::limits::{CERTIFICATE_MS, CONTROL_DEADLINE_MS, FULL_MESH_NODES_MAX};
+use rafka_model::limits::{CERTIFICATE_MS, CONTROL_DEADLINE_MS, EXCHANGE_MS_MAX, FULL_MESH_NODES_MAX};
 use rafka_model::{BrokerEpoch, ClusterId, Monotonic, NodeId};
 use rafka_protocols::certificate::{Certificate, Role};
 use rafka_protocols::rpc::CallError;
@@ -145,7 +145,8 @@ impl Cluster {
     /// One exchange with `to`, at most `deadline` long: over a lane if one stands, else by request-response while a
     /// lane is being opened.
     ///
-    /// Requests of one caller that are under way together may be served in any order.
+    /// Requests of one caller that are under way together may be served in any order. With a `deadline` beyond
+    /// [`EXCHANGE_MS_MAX`] it waits for the lane.
     ///
     /// # Errors
     /// As [`Mesh::call`]. What may have been carried out is not asked twice.
@@ -157,7 +158,13 @@ impl Cluster {
         deadline: Duration,
     ) -> Result<Frame, CallError> {
         let began = Instant::now();
-        if let Some(ended) = self.lanes.call_if_open(to.peer, &to.lanes, protocol, &frame, deadline).await {
+        if deadline > Duration::from_millis(EXCHANGE_MS_MAX) {
+            // Only a lane carries what lasts; where there is none the request may be lucky.
+            match self.lanes.call(to.peer, to.lanes.clone(), protocol, frame.clone(), deadline).await {
+                Err(CallError::Dial(_) | CallError::Busy | CallError::Unsupported) => {}
+                ended => return ended,
+            }
+        } else if let Some(ended) = self.lanes.call_if_open(to.peer, &to.lanes, protocol, &frame, deadline).await {
             return ended;
         }
         let left = deadline.saturating_sub(began.elapsed());

@@ -7,6 +7,7 @@
 //! A request is relayed once: what comes by the mesh goes to the partitions of this node and never here.
 
 mod cache;
+mod groups;
 mod metrics;
 mod outbox;
 mod polls;
@@ -18,13 +19,11 @@ mod survey;
 mod testing;
 mod view;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
 use rafka_broker::group::request::{Coordinator, GroupReply, GroupRequest, Listed};
-use rafka_broker::group::{OFFSETS_TOPIC, partition_of};
 use rafka_broker::metadata::Image;
 use rafka_broker::request::{
     ActiveProducer, Admin, AdminReply, DeleteRecords, EpochEnd, EpochEnds, Fetch, Fetched, FoundOffset, ListOffsets,
@@ -32,10 +31,8 @@ use rafka_broker::request::{
 };
 use rafka_broker::{ErrorCode, Failure};
 use rafka_kafka::desk::{FrontDesk, Setting, Settling};
-use rafka_model::limits::{CONTROL_DEADLINE_MS, EXCHANGE_MS_MAX};
-use rafka_model::{
-    BrokerEpoch, LeaderEpoch, MetadataIndex, NodeId, Offset, PartitionId, ProducerId, TopicName, TopicPartition,
-};
+use rafka_model::limits::CONTROL_DEADLINE_MS;
+use rafka_model::{BrokerEpoch, LeaderEpoch, MetadataIndex, NodeId, Offset, ProducerId, TopicPartition};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -44,7 +41,7 @@ use cache::HotCache;
 use metrics::{Api, CacheFigures, Metrics, Route};
 use outbox::{Ending, Outbox, deadline};
 use polls::Polls;
-use reach::{Ask, MeshReach, Reach, Told, Trouble, read_trouble};
+use reach::{Ask, MeshReach, Reach, Told, read_trouble};
 use reads::Reads;
 use scatter::Scatter;
 use view::View;
@@ -173,6 +170,10 @@ impl FrontDesk for Gateway {
         self.inner.scatter.each(request.partitions, |part| part.0, ask, open).await
     }
 
+    fn asks_others(&self) -> bool {
+        true
+    }
+
     async fn delete_records(&self, request: DeleteRecords) -> Vec<PartitionReply<Offset>> {
         let ask = |partitions| Ask::DeleteRecords(DeleteRecords { partitions });
         let open = |told| if let Told::Deleted(parts) = told { Some(parts) } else { None };
@@ -204,7 +205,7 @@ impl FrontDesk for Gateway {
     }
 
     async fn group(&self, request: GroupRequest) -> Result<GroupReply, Failure> {
-        self.inner.group(request).await
+        self.inner.scatter.group(request).await
     }
 
     /// What goes over the mesh may overtake.
@@ -213,7 +214,7 @@ impl FrontDesk for Gateway {
     }
 
     async fn list_groups(&self) -> Result<Vec<Listed>, Failure> {
-        self.inner.list_groups().await
+        self.inner.scatter.list_groups().await
     }
 
     async fn coordinator(&self, group: &str) -> Result<Coordinator, Failure> {
@@ -324,47 +325,6 @@ impl Inner {
         };
         request.partitions.iter().zip(found).map(reply).collect()
     }
-
-    async fn group(&self, request: GroupRequest) -> Result<GroupReply, Failure> {
-        let Some(at) = self.coordinator_of(request.group()) else {
-            return Err(Failure::new(ErrorCode::CoordinatorNotAvailable, "there are no coordinators yet"));
-        };
-        let within = patience(&request);
-        let told = self.scatter.leader(at, Ask::Group(Box::new(request)), within).await;
-        match told.map_err(group_failure)? {
-            Told::Group(reply) => Ok(reply),
-            _ => Err(mistold()),
-        }
-    }
-
-    /// The groups of all coordinators; refused when one of them does not answer.
-    async fn list_groups(&self) -> Result<Vec<Listed>, Failure> {
-        let image = self.reach.image();
-        let Some(topic) = offsets_topic().and_then(|name| image.topic(&name)) else { return Ok(Vec::new()) };
-        let leaders: BTreeSet<_> = topic.partitions.iter().filter_map(|state| state.leader).collect();
-        let within = Duration::from_millis(CONTROL_DEADLINE_MS);
-        let calls = leaders.into_iter().map(|leader| self.scatter.asked(leader, Ask::ListGroups, within));
-        let mut groups = Vec::new();
-        for told in join_all(calls).await {
-            match told.map_err(group_failure)? {
-                Told::Groups(more) => groups.extend(more),
-                _ => return Err(mistold()),
-            }
-        }
-        Ok(groups)
-    }
-
-    /// The partition whose leader coordinates the group.
-    fn coordinator_of(&self, group: &str) -> Option<TopicPartition> {
-        let image = self.reach.image();
-        let topic = image.topic(&offsets_topic()?)?;
-        let partitions = u32::try_from(topic.partitions.len()).ok().filter(|count| *count > 0)?;
-        Some(TopicPartition { topic: topic.id, partition: PartitionId(partition_of(group, partitions)) })
-    }
-}
-
-fn offsets_topic() -> Option<TopicName> {
-    TopicName::new(OFFSETS_TOPIC).ok()
 }
 
 /// The replies in the order in which they were asked for.
@@ -385,28 +345,6 @@ async fn gather(
         replies.push(PartitionReply { partition, result });
     }
     replies
-}
-
-/// How long a coordinator may take: who joins waits for the others.
-fn patience(request: &GroupRequest) -> Duration {
-    let ms = match request {
-        GroupRequest::Join(_) | GroupRequest::Sync(_) => EXCHANGE_MS_MAX,
-        _ => CONTROL_DEADLINE_MS,
-    };
-    Duration::from_millis(ms)
-}
-
-/// What a member is told when its coordinator did not answer: to look for it again.
-fn group_failure(trouble: Trouble) -> Failure {
-    let Trouble { mut failure, outcome_unknown } = trouble;
-    failure.code = match failure.code {
-        _ if outcome_unknown => ErrorCode::NotCoordinator,
-        ErrorCode::LeaderNotAvailable | ErrorCode::NotReady | ErrorCode::NotLeaderOrFollower | ErrorCode::Busy => {
-            ErrorCode::CoordinatorNotAvailable
-        }
-        code => code,
-    };
-    failure
 }
 
 fn mistold() -> Failure {

@@ -83,7 +83,7 @@ pub(crate) async fn run(
 impl Service {
     async fn serve(&self, request: Request) {
         let began = Instant::now();
-        let Request { peer, standing, protocol, frame, respond } = request;
+        let Request { peer, standing, protocol, frame, mut respond } = request;
         let (reply, outcome) = match protocol {
             Protocol::Hello => hello::serve(self, &frame),
             Protocol::Register => register::serve(self, peer, standing, &frame).await,
@@ -92,7 +92,7 @@ impl Service {
             Protocol::Admin => admin::serve(self, standing, &frame).await,
             Protocol::Produce => produce::serve(&self.partitions, frame).await,
             Protocol::Fetch => fetch::serve(&self.partitions, frame).await,
-            Protocol::Group => group::serve(self, peer, frame).await,
+            Protocol::Group => group::serve(self, peer, frame, &mut respond).await,
         };
         self.metrics.request(protocol, outcome, began.elapsed());
         respond.respond(Ok(reply));

@@ -2,6 +2,7 @@
 
 mod any_port;
 mod muxer;
+mod read_ahead;
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -17,6 +18,7 @@ use rafka_model::limits::{CONNECT_MS_MAX, PEER_STREAMS_MAX};
 use any_port::AnyPort;
 pub(crate) use muxer::FRAME_BYTES as MUXER_FRAME_BYTES;
 use muxer::Yamux;
+use read_ahead::ReadAhead;
 
 /// What a swarm is built on.
 pub type Connections = Boxed<(PeerId, StreamMuxerBox)>;
@@ -68,6 +70,7 @@ where
 {
     let noise = noise::Config::new(keypair).map_err(io::Error::other)?;
     Ok(transport
+        .map(|connection, _| ReadAhead::new(connection))
         .upgrade(Version::V1Lazy)
         .authenticate(noise)
         .multiplex(Yamux)

@@ -52,6 +52,12 @@ impl GroupRequest {
             Self::Describe { group } | Self::Delete { group } => group,
         }
     }
+
+    /// Is it answered only once other members have come, perhaps after minutes?
+    #[must_use]
+    pub fn waits_for_others(&self) -> bool {
+        matches!(self, Self::Join(_) | Self::Sync(_))
+    }
 }
 
 /// The answer to the [`GroupRequest`] of the same name.

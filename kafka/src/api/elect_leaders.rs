@@ -45,7 +45,7 @@ fn named(image: &Image, asked: TopicPartitions, unclean: bool) -> ReplicaElectio
 fn all(image: &Image, unclean: bool) -> Vec<ReplicaElectionResult> {
     let topics = image.topics.values().map(|topic| {
         let refusals = (0..).zip(&topic.partitions).map(|(index, state)| (index, refusal(state, unclean)));
-        let needed = refusals.filter(|(_, (code, _))| *code != error::ELECTION_NOT_NEEDED);
+        let needed = refusals.filter(|(_, (code, _))| *code != error::number(ErrorCode::ElectionNotNeeded));
         let result = |(partition_id, (error_code, text)): (i32, (i16, &'static str))| PartitionResult {
             partition_id,
             error_code,
@@ -62,12 +62,12 @@ fn all(image: &Image, unclean: bool) -> Vec<ReplicaElectionResult> {
 /// Why no leader is elected. While a partition has one replica there is nothing to choose: it leads as soon as it can.
 fn refusal(state: &PartitionState, unclean: bool) -> (i16, &'static str) {
     match state.leader {
-        Some(_) if unclean => (error::ELECTION_NOT_NEEDED, "the partition has a leader"),
+        Some(_) if unclean => (error::number(ErrorCode::ElectionNotNeeded), "the partition has a leader"),
         Some(leader) if state.replicas.first() == Some(&leader) => {
-            (error::ELECTION_NOT_NEEDED, "the preferred replica leads")
+            (error::number(ErrorCode::ElectionNotNeeded), "the preferred replica leads")
         }
-        None if unclean => (error::ELIGIBLE_LEADERS_NOT_AVAILABLE, "no replica is in service"),
-        _ => (error::PREFERRED_LEADER_NOT_AVAILABLE, "the preferred replica is not in service"),
+        None if unclean => (error::number(ErrorCode::EligibleLeadersNotAvailable), "no replica is in service"),
+        _ => (error::number(ErrorCode::PreferredLeaderNotAvailable), "the preferred replica is not in service"),
     }
 }
 

@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 
 use rafka_broker::ErrorCode;
 use rafka_broker::request::{ListOffsets, OffsetSpec};
+use rafka_model::limits::KAFKA_AHEAD_PARTITIONS_MAX;
 use rafka_model::{PartitionId, Timestamp, TopicPartition};
 
+use crate::ApiKey;
 use crate::api::fetch::epoch;
+use crate::api::{self, Incoming, Outcome, Work};
 use crate::desk::FrontDesk;
 use crate::door::{Client, Door, topic_by_name};
 use crate::error;
@@ -35,6 +38,21 @@ fn wanted(version: i16, timestamp: i64) -> Wanted {
         -5 => since(9, Wanted::Nothing),
         -6 => since(11, Wanted::Nothing),
         time => Wanted::Spec(OffsetSpec::At(Timestamp(time))),
+    }
+}
+
+/// As [`serve`], where other nodes are asked: the next request may begin meanwhile, for most clients ask for each
+/// partition by itself. A request that is large waits for its turn, because what is under way stays in memory.
+pub(crate) fn begin<D: FrontDesk>(request: Request, call: Incoming<D>) -> Work {
+    let partitions: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();
+    let is_small = request.topics.len() + partitions <= KAFKA_AHEAD_PARTITIONS_MAX;
+    let reply = async move {
+        let response = serve(&call.door, &call.client, call.version, request).await;
+        call.reply(ApiKey::ListOffsets, &response)
+    };
+    match is_small {
+        true => api::ahead(reply),
+        false => Box::pin(async move { Outcome::Done(reply.await) }),
     }
 }
 

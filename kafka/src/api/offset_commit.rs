@@ -1,14 +1,11 @@
 //! OffsetCommit: stores how far a group has read.
 
-use std::future::poll_fn;
-use std::task::Poll;
-
 use rafka_broker::ErrorCode;
 use rafka_broker::group::request::{Commit, GroupReply, GroupRequest, OffsetToCommit};
 use rafka_broker::metadata::{Image, Topic};
 
 use crate::ApiKey;
-use crate::api::{Incoming, Outcome, Work};
+use crate::api::{self, Incoming, Work};
 use crate::desk::FrontDesk;
 use crate::door::{Client, Door, partition_of, topic_by_name, topic_id};
 use crate::error;
@@ -25,15 +22,9 @@ const EPOCHS_FROM: i16 = 9;
 
 /// As [`serve`], but once the commit stands in the queue of its coordinator the next request may begin.
 pub(crate) fn begin<D: FrontDesk>(request: Request, call: Incoming<D>) -> Work {
-    let mut reply = Box::pin(async move {
+    api::ahead(async move {
         let response = serve(&call.door, &call.client, call.version, request).await;
         call.reply(ApiKey::OffsetCommit, &response)
-    });
-    Box::pin(async move {
-        match poll_fn(|cx| Poll::Ready(reply.as_mut().poll(cx))).await {
-            Poll::Ready(reply) => Outcome::Done(reply),
-            Poll::Pending => Outcome::Later(reply),
-        }
     })
 }
 

@@ -47,7 +47,7 @@ fn refusal(update: &FeatureUpdateKey) -> Option<(i16, String)> {
             format!("there is no feature {name:?}, only {}", known.join(" and "))
         }
     };
-    Some((error::INVALID_UPDATE_VERSION, text))
+    Some((error::number(ErrorCode::InvalidUpdateVersion), text))
 }
 
 #[cfg(test)]

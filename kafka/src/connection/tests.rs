@@ -7,6 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
+use rafka_model::limits::KAFKA_AHEAD_PARTITIONS_MAX;
+
 use super::*;
 use crate::door::Config;
 use crate::fake::{self, Fake};
@@ -183,6 +185,40 @@ async fn refusals_are_told_by_partition_with_the_leader_where_the_version_has_it
     let partition = &response.responses[0].partitions[0];
     assert_eq!((partition.current_leader.leader_id, response.node_endpoints[0].port), (2, 9092));
     assert_eq!(door.metrics.errors(ApiKey::Fetch), [("NOT_LEADER_OR_FOLLOWER", 1)]);
+}
+
+fn latest_of(partitions: usize) -> list_offsets::Request {
+    let partition = list_offsets::ListOffsetsPartition { timestamp: -1, ..Default::default() };
+    let topic = list_offsets::ListOffsetsTopic { name: "orders".into(), partitions: vec![partition; partitions] };
+    list_offsets::Request { replica_id: -1, topics: vec![topic], ..Default::default() }
+}
+
+#[tokio::test]
+async fn questions_that_other_nodes_answer_cost_one_round_trip_however_many_they_are() {
+    let others = Arc::new(Semaphore::new(0));
+    let door = fake::door(Fake { others: Some(others.clone()), ..Fake::default() });
+    let mut wire = Wire::new(&door);
+    let begun = async |door: &Door<Fake>, count: usize| {
+        while door.desk.looked_up.load(std::sync::atomic::Ordering::Relaxed) < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    for _ in 0..12 {
+        wire.send(7, &latest_of(1)).await;
+    }
+    begun(&door, 12).await;
+    others.add_permits(12);
+    for number in 1..=12 {
+        assert_eq!(wire.receive::<list_offsets::Request>(7).await.0, number, "answers keep their order");
+    }
+    // What takes much memory waits for its turn.
+    wire.send(7, &latest_of(KAFKA_AHEAD_PARTITIONS_MAX)).await;
+    let last = wire.send(7, &latest_of(1)).await;
+    begun(&door, 13).await;
+    assert_eq!(door.desk.looked_up.load(std::sync::atomic::Ordering::Relaxed), 13);
+    others.add_permits(2);
+    wire.receive::<list_offsets::Request>(7).await;
+    assert_eq!(wire.receive::<list_offsets::Request>(7).await.0, last);
 }
 
 #[tokio::test]

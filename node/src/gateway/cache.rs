@@ -82,7 +82,8 @@ impl HotCache {
         }
     }
 
-    /// The records that `part` asks for, as far as they are here; `epoch` is the leader's by the image.
+    /// The records that `part` asks for, as far as they are here; none if they are and there is no room for them. `epoch`
+    /// is the leader's by the image.
     pub(crate) fn read(
         &self,
         part: &FetchPartition,
@@ -101,7 +102,7 @@ impl HotCache {
         let run = self.batches.read(part.partition, part.offset, mark.high_watermark, max_bytes, at_least_one)?;
         let mut records = Chunks::new();
         records.extend(run.pieces);
-        (!records.is_empty()).then_some(Fetched {
+        Some(Fetched {
             high_watermark: mark.high_watermark,
             last_stable_offset: mark.high_watermark,
             log_start: mark.log_start,

@@ -38,6 +38,8 @@ struct Gathering<'a> {
     /// What came of each partition.
     found: Vec<Option<Result<Fetched, Failure>>>,
     bytes: usize,
+    /// The cache has more than there is room for.
+    is_full: bool,
     /// Something was refused that only the client can set right.
     refused: bool,
 }
@@ -72,13 +74,16 @@ impl<R: Reach> Reads<R> {
             found: request.partitions.iter().map(|_| None).collect(),
             request: &request,
             bytes: 0,
+            is_full: false,
             refused: false,
         };
         self.read_cache(&mut gathering);
         let mut until = deadline + Duration::from_millis(GATEWAY_TRAVEL_MS);
         if gathering.is_enough() {
-            // Others are asked what they have all the same, or they might never be.
-            until = Instant::now() + Duration::from_millis(GATEWAY_GRACE_MS);
+            // Others are asked what they have all the same, or they might never be; but nobody waits for what would
+            // not fit.
+            let grace = if gathering.is_full { 0 } else { GATEWAY_GRACE_MS };
+            until = Instant::now() + Duration::from_millis(grace);
         }
         let mut asking = Asking::new();
         let is_hot = gathering.is_enough();
@@ -92,8 +97,10 @@ impl<R: Reach> Reads<R> {
             while !asking.is_empty() {
                 let next = tokio::time::timeout_at(until, asking.next());
                 let Some(Ok(Some(round))) = self.stop.run_until_cancelled(next).await else { break };
+                // A leader that is late already is no reason to wait, and none to stop waiting for others.
+                let is_late = is_hot && round.joined;
                 self.take(&mut gathering, round, deadline, &mut asking);
-                if gathering.is_enough() && request.min_bytes > 0 {
+                if gathering.is_enough() && request.min_bytes > 0 && !is_late {
                     break;
                 }
             }
@@ -118,6 +125,7 @@ impl<R: Reach> Reads<R> {
             let Some(epoch) = relayed.map(|state| state.leader_epoch) else { continue };
             let left = gathering.room().min(part.max_bytes as usize);
             if let Some(fetched) = self.cache.read(part, epoch, left, gathering.bytes == 0) {
+                gathering.is_full |= fetched.records.is_empty();
                 gathering.put(index, Ok(fetched));
             }
         }
@@ -181,6 +189,10 @@ impl<R: Reach> Reads<R> {
         }
         let mut poll = self.polls.begin(leader, fetch.clone(), is_hot);
         let joined = poll.joined;
+        if is_hot && joined {
+            let nothing = |part: &FetchPartition| Ok(self.cache.nothing(part.partition, part.offset));
+            return Round { attempt, joined, answer: Ok(fetch.partitions.iter().map(nothing).collect()), parts };
+        }
         let answer = match poll.answer().await.as_deref() {
             Some(Ok(replies)) => Ok(results(replies)),
             Some(Err(trouble)) => Err(read_trouble(trouble.clone())),
@@ -273,7 +285,7 @@ impl Gathering<'_> {
 
     fn reopen_all(&mut self) {
         self.found.iter_mut().for_each(|found| *found = None);
-        self.bytes = 0;
+        (self.bytes, self.is_full) = (0, false);
     }
 
     fn put(&mut self, index: usize, result: Result<Fetched, Failure>) {
@@ -284,13 +296,15 @@ impl Gathering<'_> {
         self.found[index] = Some(result);
     }
 
+    /// For records of the cache: as much as a leader gives at a time, so that the client works on one answer while the
+    /// next is on its way.
     fn room(&self) -> usize {
-        (self.request.max_bytes as usize).saturating_sub(self.bytes)
+        (self.request.max_bytes.min(READ_BYTES_MAX) as usize).saturating_sub(self.bytes)
     }
 
     fn is_enough(&self) -> bool {
         let min_bytes = self.request.min_bytes.min(self.request.max_bytes).max(1) as usize;
-        self.refused || self.bytes >= min_bytes
+        self.refused || self.bytes >= min_bytes || self.is_full && self.bytes > 0
     }
 
     /// The answer. Records beyond what was asked for stay in the cache.

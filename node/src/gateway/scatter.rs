@@ -102,6 +102,7 @@ impl<R: Reach> Scatter<R> {
                 (known, _) => known.map(|(leader, _)| leader),
             };
             let answer = match leader {
+                Ok(leader) if within > WITHIN => self.asked_while_it_leads(leader, at, ask.clone(), within).await,
                 Ok(leader) => self.asked(leader, ask.clone(), within).await,
                 Err(trouble) => Err(trouble),
             };
@@ -131,6 +132,30 @@ impl<R: Reach> Scatter<R> {
             self.metrics.took(api, began.elapsed());
         }
         answer
+    }
+
+    /// One exchange that may last, unless the image comes to name another leader of `at`.
+    async fn asked_while_it_leads(
+        &self,
+        leader: NodeId,
+        at: TopicPartition,
+        ask: Ask,
+        within: Duration,
+    ) -> Result<Told, Trouble> {
+        let known = leader_of(&*self.reach, at).map(|(_, epoch)| epoch).unwrap_or_default();
+        let mut images = self.reach.images();
+        // Who was found by a hint is newer than the image, which then comes to name it.
+        let moved = images.wait_for(|image| {
+            image.partition(at).is_none_or(|state| state.leader_epoch > known && state.leader != Some(leader))
+        });
+        tokio::select! {
+            biased;
+            answer = self.asked(leader, ask, within) => answer,
+            _ = moved => {
+                let text = format!("node {leader} does not lead any more and has not answered");
+                Err(Trouble { failure: Failure::new(ErrorCode::OutcomeUnknown, text), outcome_unknown: true })
+            }
+        }
     }
 
     /// Waits for newer metadata, but not for long.

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
+use rafka_broker::group::OFFSETS_TOPIC;
+use rafka_broker::group::request::{GroupReply, JoinReply};
 use rafka_broker::metadata::{Image, Node, PartitionState, Role, Topic};
 use rafka_broker::request::{
     FetchPartition, Fetched, FoundOffset, LogDir, PartitionReply, Produce, ProducePartition, Produced,
@@ -134,6 +136,29 @@ impl Leaders {
         })
     }
 
+    /// With a topic of groups, whose one partition this node leads.
+    pub(super) fn with_offsets(coordinator: u64) -> Arc<Self> {
+        let leaders = Self::new(&[coordinator], None);
+        leaders.images.send_modify(|image| {
+            let image = Arc::make_mut(image);
+            let orders = Topic::clone(&image.topics[&ORDERS]);
+            let topic = Topic { id: TopicId([2; 16]), name: OFFSETS_TOPIC.parse().expect("a legal name"), ..orders };
+            image.topic_ids.insert(topic.name.clone(), topic.id);
+            image.topics.insert(topic.id, Arc::new(topic));
+        });
+        leaders
+    }
+
+    /// The image learns that another node leads the partition of groups.
+    pub(super) fn coordinates(&self, node: u64) {
+        self.images.send_modify(|image| {
+            let topic = Arc::make_mut(image).topics.get_mut(&TopicId([2; 16])).expect("there");
+            let state = &mut Arc::make_mut(topic).partitions[0];
+            state.leader = Some(NodeId(node));
+            state.leader_epoch.0 += 1;
+        });
+    }
+
     /// From now on this node leads the partition, and who does not know is told when it asks.
     pub(super) fn moves(&self, partition: u32, to: u64) {
         self.truth.lock().insert(at(partition), NodeId(to));
@@ -253,6 +278,7 @@ impl Leaders {
                     list.partitions.iter().map(|(partition, ..)| reply(*partition, one(*partition))).collect(),
                 )
             }
+            Ask::Group(_) => Told::Group(GroupReply::Join(JoinReply::TakeMemberId("m".to_owned()))),
             Ask::LogDirs => {
                 let image = self.images.borrow().clone();
                 let is_its = |at: &TopicPartition| image.partition(*at).is_some_and(|it| it.replicas.contains(&node));

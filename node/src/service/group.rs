@@ -7,24 +7,25 @@ use rafka_broker::group::{GroupReply, GroupRequest};
 use rafka_broker::metadata::Image;
 use rafka_broker::{ErrorCode, Failure};
 use rafka_model::TopicName;
-use rafka_model::limits::EXCHANGE_MS_MAX;
+use rafka_model::limits::{EXCHANGE_MS_MAX, GROUP_WAIT_MS_MAX};
 use rafka_protocols::group::{self, Reply, Request};
+use rafka_protocols::rpc::Responder;
 use rafka_protocols::{Answer, Frame};
 
 use super::{Outcome, Served, Service, malformed};
 use crate::mesh::PeerId;
 
-pub(super) async fn serve(service: &Service, peer: PeerId, frame: Frame) -> Served {
+pub(super) async fn serve(service: &Service, peer: PeerId, frame: Frame, respond: &mut Responder) -> Served {
     let request = group::decode_request(&frame).map_err(malformed);
     drop(frame);
     let answer = match request {
-        Ok(request) => answer(service, peer, request).await,
+        Ok(request) => answer(service, peer, request, respond).await,
         Err(failure) => Err(failure),
     };
     (group::encode_reply(&answer), first_error(&answer))
 }
 
-async fn answer(service: &Service, peer: PeerId, request: Request) -> Answer<Reply> {
+async fn answer(service: &Service, peer: PeerId, request: Request, respond: &mut Responder) -> Answer<Reply> {
     let groups = &service.groups;
     match request {
         Request::List => groups.list().await.map(Reply::List),
@@ -39,11 +40,16 @@ async fn answer(service: &Service, peer: PeerId, request: Request) -> Answer<Rep
                     let image = service.cluster.images.current();
                     commit_known(&image, commit, async |commit| groups.ask(GroupRequest::Commit(commit)).await).await
                 }
-                request => {
-                    // Members may wait for each other longer than any exchange lasts: then nobody listens any more.
-                    let wait = Duration::from_millis(EXCHANGE_MS_MAX);
-                    tokio::time::timeout(wait, groups.ask(request)).await.unwrap_or_else(|_| Err(too_long()))
+                request if request.waits_for_others() => {
+                    // Longer than an exchange lasts nobody listens any more.
+                    let ms = if respond.is_of_lane() { GROUP_WAIT_MS_MAX } else { EXCHANGE_MS_MAX };
+                    tokio::select! {
+                        reply = groups.ask(request) => reply,
+                        () = tokio::time::sleep(Duration::from_millis(ms)) => Err(too_long()),
+                        () = respond.closed() => Err(too_long()),
+                    }
                 }
+                request => groups.ask(request).await,
             };
             reply.map(Reply::Group)
         }

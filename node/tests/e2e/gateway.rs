@@ -145,6 +145,18 @@ async fn what_came_over_the_mesh_is_never_relayed() {
     assert_eq!(hinted.await.expect("a hint").node, Some(NodeId(1)));
 }
 
+/// Stops all threads of a process; its connections stay.
+async fn hang(pid: u32) {
+    let stopped = Command::new("kill").args(["-STOP", &pid.to_string()]).status().expect("kill runs");
+    assert!(stopped.success());
+    crate::support::eventually("every thread has stopped", async || {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+        let mut states = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("stat")).ok());
+        states.all(|state| state.rsplit(')').next().is_some_and(|rest| rest.trim().starts_with('T'))).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn disks_of_all_nodes_are_told_of_and_of_a_node_that_hangs_that_it_does() {
     let mut brokers = vec![Node::start(KAFKA).await];
@@ -179,8 +191,7 @@ async fn disks_of_all_nodes_are_told_of_and_of_a_node_that_hangs_that_it_does() 
     let own = direct.call(4, request()).await;
     assert_eq!((own.results.len(), own.results[0].topics.len()), (1, 1));
     assert!(!own.results[0].log_dir.starts_with("node-"));
-    let stopped = Command::new("kill").args(["-STOP", &brokers[2].pid().to_string()]).status().expect("kill runs");
-    assert!(stopped.success());
+    hang(brokers[2].pid()).await;
     let told = kafka.call(4, request()).await;
     let codes: Vec<_> = told.results.iter().map(|dir| dir.error_code).collect();
     assert_eq!((codes, &*told.results[2].log_dir), (vec![0, 0, 7], &*format!("node-{}", brokers[2].id())));

@@ -95,6 +95,12 @@ impl Responder {
         }
     }
 
+    /// True if the request came through a lane, where nothing but its peer sets an end to waiting.
+    #[must_use]
+    pub fn is_of_lane(&self) -> bool {
+        matches!(self.reply, Some(Way::Lane(_)))
+    }
+
     /// Waits until nobody waits for the answer any more (the connection is gone, or the exchange took too long).
     /// Cancel safe.
     pub async fn closed(&mut self) {

@@ -195,3 +195,58 @@ async fn offsets_are_asked_of_each_leader_and_put_back_in_order() {
     assert_eq!(offsets, [Some(Offset(3)), Some(Offset(1)), Some(Offset(2)), Some(Offset(1)), None]);
     assert_eq!(replies[4].partition, at(9));
 }
+
+#[tokio::test(start_paused = true)]
+async fn hot_records_do_not_wait_for_a_leader_that_was_late_before() {
+    let leaders = Leaders::new(&[1, 2, 3], None);
+    let reads = reads(&leaders);
+    append(&leaders, 1, 0, "a").await;
+    append(&leaders, 3, 2, "c").await;
+    leaders.slow.lock().insert(NodeId(2), Arc::new(Notify::new()));
+    assert_eq!(told(&reads.fetch(wanted(&[(0, 0)], 0)).await), [Ok((1, true))]);
+    let began = Instant::now();
+    let all = wanted(&[(0, 0), (1, 0)], 500);
+    assert_eq!(told(&reads.fetch(all.clone()).await), [Ok((1, true)), Ok((-1, false))]);
+    assert_eq!(began.elapsed(), Duration::from_millis(GATEWAY_GRACE_MS));
+    for _ in 0..10 {
+        assert_eq!(told(&reads.fetch(all.clone()).await), [Ok((1, true)), Ok((-1, false))]);
+    }
+    assert_eq!(began.elapsed(), Duration::from_millis(GATEWAY_GRACE_MS), "once");
+    // Nor do those who answer give way to the one that does not.
+    let replies = told(&reads.fetch(wanted(&[(0, 0), (1, 0), (2, 0)], 500)).await);
+    assert_eq!(replies, [Ok((1, true)), Ok((-1, false)), Ok((1, true))]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hot_records_come_in_answers_as_large_as_a_leaders_and_what_is_left_over_is_asked_of_nobody() {
+    let leaders = Leaders::new(&[1, 1, 1, 1, 2], None);
+    let reads = Reads { cache: Arc::new(HotCache::new(64 << 20)), ..reads(&leaders) };
+    let reads = Reads {
+        polls: Polls::new(leaders.clone(), reads.cache.clone(), reads.metrics.clone(), Errands::default()),
+        ..reads
+    };
+    let value = "x".repeat(READ_BYTES_MAX as usize / 3);
+    let large = |parts: &[(u32, i64)]| {
+        let mut fetch = wanted(parts, 500);
+        fetch.max_bytes = 50 << 20;
+        fetch.partitions.iter_mut().for_each(|part| part.max_bytes = 10 << 20);
+        fetch
+    };
+    for partition in 0..4 {
+        append(&leaders, 1, partition, &value).await;
+        reads.fetch(large(&[(partition, 0)])).await;
+    }
+    leaders.asked.lock().clear();
+    let all = [(0, 0), (1, 0), (2, 0), (3, 0)];
+    let replies = told(&reads.fetch(large(&all)).await);
+    assert_eq!(replies, [Ok((1, true)), Ok((1, true)), Ok((1, false)), Ok((1, false))]);
+    assert!(leaders.asked.lock().is_empty());
+    // A leader of what is not in the cache is asked, and not waited for.
+    leaders.slow.lock().insert(NodeId(2), Arc::new(Notify::new()));
+    let began = Instant::now();
+    let replies = told(&reads.fetch(large(&[(0, 0), (1, 0), (2, 0), (4, 0)])).await);
+    assert_eq!(replies[3], Ok((-1, false)));
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    tokio::task::yield_now().await;
+    assert_eq!(*leaders.asked.lock(), ["2: fetch [(4, 0)]"]);
+}
