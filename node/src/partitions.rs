@@ -135,6 +135,7 @@ impl Partitions {
         disk.create_dir_all(&logs)?;
         let inner = Arc::new(Inner {
             cache: BatchCache::new(config.cache_bytes),
+            flusher: Flusher::new(config.flushes_per_second),
             config,
             logs,
             disk,
@@ -145,7 +146,6 @@ impl Partitions {
             known: ArcSwap::default(),
             progress: Mutex::default(),
             uncommitted_bytes: AtomicUsize::new(0),
-            flusher: Flusher::default(),
             keeper: Keeper::default(),
             cleaner: Cleaner::default(),
             counters: Counters::default(),

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
+use rafka_broker::flushing::{Policy, Urgency};
 use rafka_broker::replication::{Input, Ticket};
 use rafka_broker::request::Acks;
 use rafka_broker::{ErrorCode, Failure};
 use rafka_log::{AppendError, Appended, PartitionLog};
 use rafka_model::limits::{CACHE_UNREAD_BYTES_MAX, UNCOMMITTED_BATCHES_MAX};
-use rafka_model::{Durability, LeaderEpoch, Monotonic, Offset, RecordBatch, Timestamp};
+use rafka_model::{LeaderEpoch, Monotonic, Offset, RecordBatch, Timestamp};
 use tokio::sync::oneshot;
 
 use super::producers::repeated;
@@ -186,13 +188,15 @@ impl Replica {
     fn schedule_flush(self: &Arc<Self>, inner: &Inner, writer: &Writer, standing: &Standing) {
         let config = &standing.config;
         let records = self.reader.log_end().0.saturating_sub(writer.flush_began_at.0).unsigned_abs();
-        if config.durability == Durability::Fsync
-            || writer.unflushed_bytes >= inner.config.flush_bytes
-            || records >= config.flush_messages
-        {
-            inner.flusher.ask(self);
-        } else {
-            inner.flusher.later(self, &*inner.clock, inner.config.flush_ms.min(config.flush_ms));
+        let policy = Policy {
+            durability: config.durability,
+            bytes_max: inner.config.flush_bytes,
+            records_max: config.flush_messages,
+            delay: Duration::from_millis(inner.config.flush_ms.min(config.flush_ms)),
+        };
+        match policy.urgency(writer.unflushed_bytes, records) {
+            Urgency::Now => inner.flusher.ask(self, &*inner.clock),
+            Urgency::Within(delay) => inner.flusher.later(self, &*inner.clock, delay),
         }
     }
 
