@@ -106,17 +106,13 @@ pub struct Detector {
 #[derive(Clone, Debug)]
 struct Suspect {
     epoch: BrokerEpoch,
-    /// The latest sign of each member.
-    reports: BTreeMap<NodeId, Seen>,
-    /// What the controller's own dial saw.
-    probe: Option<Seen>,
+    /// When each member last gave a sign.
+    reports: BTreeMap<NodeId, Monotonic>,
+    /// When the controller saw a connection of its own reset.
+    reset: Option<Monotonic>,
+    /// When the controller's own dial was refused.
+    probe: Option<Monotonic>,
     probing_since: Option<Monotonic>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    sign: Sign,
-    at: Monotonic,
 }
 
 impl Detector {
@@ -172,9 +168,12 @@ impl Detector {
         if by == node || node == self.me {
             return;
         }
-        let window = self.window();
+        let (me, window) = (self.me, self.window());
         let suspect = self.suspects.entry(node).or_insert_with(|| Suspect::new(epoch));
-        suspect.reports.insert(by, Seen { sign, at: now });
+        suspect.reports.insert(by, now);
+        if by == me && sign == Sign::Reset {
+            suspect.reset = Some(now);
+        }
         let probing = suspect.probing_since.is_some_and(|since| now.since(since) < window);
         if !probing {
             suspect.probing_since = Some(now);
@@ -193,8 +192,8 @@ impl Detector {
             // Somebody lives there.
             None => drop(self.suspects.remove(&node)),
             Some(Sign::Silent) if self.rules.hold(Rule::SilenceProvesNothing) => {}
-            Some(sign) => {
-                suspect.probe = Some(Seen { sign, at: now });
+            Some(_) => {
+                suspect.probe = Some(now);
                 self.judge(now, node, out);
             }
         }
@@ -203,12 +202,12 @@ impl Detector {
     fn judge(&mut self, now: Monotonic, node: NodeId, out: &mut Vec<Output>) {
         let (me, window) = (self.me, self.window());
         let Some(suspect) = self.suspects.get(&node) else { return };
-        let fresh = |seen: &Seen| now.since(seen.at) < window;
+        let fresh = |seen: &Monotonic| now.since(*seen) < window;
         let own = suspect.probe.as_ref().is_some_and(fresh) || !self.rules.hold(Rule::OwnProbeIsOne);
         let others = suspect.reports.iter().filter(|(by, seen)| **by != me && fresh(seen)).count();
         // There is nobody else who could have seen it. Others that are out of service do not make one witness enough.
         let alone = self.registered <= 2;
-        let reset = suspect.reports.get(&me).is_some_and(|seen| fresh(seen) && seen.sign == Sign::Reset);
+        let reset = suspect.reset.as_ref().is_some_and(fresh);
         let agreed = others > 0 || alone && reset || !self.rules.hold(Rule::TwoMembersAgree);
         if own && agreed {
             let epoch = self.members.get(&node).copied().unwrap_or(suspect.epoch);
@@ -225,7 +224,7 @@ impl Detector {
 
 impl Suspect {
     fn new(epoch: BrokerEpoch) -> Self {
-        Self { epoch, reports: BTreeMap::new(), probe: None, probing_since: None }
+        Self { epoch, reports: BTreeMap::new(), reset: None, probe: None, probing_since: None }
     }
 }
 
