@@ -254,7 +254,7 @@ impl View<'_> {
         let mut rest = unsound;
         rest.sort_by_key(|id| (self.standing(*id) == Standing::Lost, *id));
         next.extend(rest.into_iter().take(target.saturating_sub(next.len())));
-        if next.len() % 2 == 0 && self.holds(Rule::SetsAreOdd) {
+        if next.len().is_multiple_of(2) && self.holds(Rule::SetsAreOdd) {
             next.pop();
         }
         next.into_iter().collect()

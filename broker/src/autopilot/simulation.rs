@@ -242,7 +242,7 @@ impl Simulation {
         if self.spare(next) < self.spare(&self.voters) {
             return Err("a failure less is survived");
         }
-        if next.len() % 2 == 0 {
+        if next.len().is_multiple_of(2) {
             return Err("an even set");
         }
         if new.iter().any(|id| !self.serves(**id) || self.gone.contains(id)) {

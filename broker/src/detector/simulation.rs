@@ -210,14 +210,14 @@ impl Simulation {
                 let sign = match (self.connected[from][to], seen) {
                     (true, Some(Sign::Refused)) => Some(Sign::Reset),
                     (true, _) => None,
-                    (false, _) if self.now % 200 != 0 => continue,
+                    (false, _) if !self.now.is_multiple_of(200) => continue,
                     (false, seen) => seen,
                 };
                 self.connected[from][to] = seen.is_none() || self.connected[from][to] && sign.is_none();
                 if let Some(sign) = sign {
                     let epoch = BrokerEpoch(self.processes[to].epoch);
                     let report = Input::Reported { by: id(from), node: id(to), epoch, sign };
-                    self.send(report, if self.random.0 % 5 == 0 { 400 } else { 50 });
+                    self.send(report, if self.random.0.is_multiple_of(5) { 400 } else { 50 });
                 }
             }
         }

@@ -76,7 +76,7 @@ impl Simulation {
         let log = &mut self.logs[id];
         log.appended += 1;
         log.dirty_since.get_or_insert(self.now);
-        if id % 8 == 0 {
+        if id.is_multiple_of(8) {
             log.waiting_since.get_or_insert(self.now);
             self.flushing.ask(id, id, Self::at(self.now));
         } else {

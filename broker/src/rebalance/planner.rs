@@ -87,33 +87,46 @@ impl Cluster {
     pub(super) fn balance_replicas(&mut self) -> bool {
         let bounds = self.replica_bounds();
         let mut moved = false;
-        while let Some((partition, slot, to)) = self.replica_move(&bounds) {
-            self.shift(partition, slot, to, Why::Replicas);
-            moved = true;
+        while let Some((from, to, partitions)) = self.replica_moves(&bounds) {
+            for partition in partitions {
+                if let Some(slot) = self.slot_of(partition, from).filter(|_| self.should_trade(from, to, &bounds)) {
+                    self.shift(partition, slot, to, Why::Replicas);
+                    moved = true;
+                }
+            }
         }
         moved
     }
 
-    fn replica_move(&self, bounds: &BTreeMap<usize, Bounds>) -> Option<(usize, usize, usize)> {
+    /// Does a replica less here and one more there bring a node within its bounds, and none out of them?
+    fn should_trade(&self, from: usize, to: usize, bounds: &BTreeMap<usize, Bounds>) -> bool {
+        let (has, gets) = (self.hosts[from].replicas(), self.hosts[to].replicas());
+        let (over, under) = (has > bounds[&from].max, gets < bounds[&to].min);
+        (over || under && has > bounds[&from].min) && gets < bounds[&to].max
+    }
+
+    /// The next replicas to move, from the fullest node to the emptiest that can trade: an eighth of what is too much or
+    /// too little at once, so that ten thousand partitions are not looked at for each single one.
+    fn replica_moves(&self, bounds: &BTreeMap<usize, Bounds>) -> Option<(usize, usize, Vec<usize>)> {
         let mut order: Vec<usize> = bounds.keys().copied().collect();
         order.sort_by(|a, b| self.hosts[*b].fuller(&self.hosts[*a], 0, 0).then(a.cmp(b)));
-        for from in &order {
-            for to in order.iter().rev().filter(|to| *to != from) {
-                let (giver, taker) = (&self.hosts[*from], &self.hosts[*to]);
-                let (has, gets) = (giver.replicas(), taker.replicas());
-                let (over, under) = (has > bounds[from].max, gets < bounds[to].min);
-                let wanted = (over || under) && (over || has > bounds[from].min) && gets < bounds[to].max;
-                if !wanted {
-                    continue;
-                }
-                let movable = giver.holds.iter().copied().filter(|it| self.may_move(*it, *from, *to));
+        for from in order.iter().copied() {
+            for to in order.iter().rev().copied().filter(|to| *to != from && self.should_trade(from, *to, bounds)) {
+                let (giver, taker) = (&self.hosts[from], &self.hosts[to]);
+                let movable = giver.holds.iter().copied().filter(|it| self.may_move(*it, from, to));
                 let key = |it: &usize| {
-                    let spread = (self.of_topic(*to, *it) + 1).cast_signed() - self.of_topic(*from, *it).cast_signed();
+                    let spread = self.of_topic(to, *it).cast_signed() - self.of_topic(from, *it).cast_signed();
                     (spread, self.partitions[*it].bytes, *it)
                 };
-                if let Some(partition) = movable.min_by_key(key) {
-                    return Some((partition, self.slot_of(partition, *from)?, *to));
+                let mut movable: Vec<usize> = movable.collect();
+                if movable.is_empty() {
+                    continue;
                 }
+                let wrong = giver.replicas().saturating_sub(bounds[&from].max);
+                let wrong = wrong.max(bounds[&to].min.saturating_sub(taker.replicas()));
+                movable.sort_by_cached_key(key);
+                movable.truncate((wrong / 8).max(1) as usize);
+                return Some((from, to, movable));
             }
         }
         None
@@ -220,11 +233,11 @@ impl Cluster {
 
     /// May `partition` move between these nodes for balance?
     fn may_move(&self, partition: usize, from: usize, to: usize) -> bool {
-        let racks = || {
-            let slot = self.slot_of(partition, from);
-            let others = self.racks(partition, slot);
-            others.contains(&self.hosts[from].rack) || !others.contains(&self.hosts[to].rack)
+        let uses = |host: usize| {
+            let mut others = self.partitions[partition].slots.iter().filter(|slot| slot.host != from);
+            others.any(|slot| self.hosts[slot.host].rack == self.hosts[host].rack)
         };
+        let racks = || uses(from) || !uses(to);
         self.is_free(partition) && self.may_take(to, partition) && (!self.rules.hold(Rule::RacksAreKept) || racks())
     }
 
