@@ -22,9 +22,11 @@ pub(super) struct Flusher {
     due: Condvar,
 }
 
+type Logs = Flushing<TopicPartition, Arc<Replica>>;
+
 #[derive(Debug)]
 struct Queues {
-    logs: Flushing<TopicPartition, Arc<Replica>>,
+    logs: Logs,
     stopping: bool,
 }
 
@@ -85,7 +87,7 @@ impl Flusher {
         &self,
         woken: &Condvar,
         inner: &Inner,
-        next: fn(&mut Flushing<TopicPartition, Arc<Replica>>, Monotonic) -> Next<Arc<Replica>>,
+        next: fn(&mut Logs, Monotonic) -> Next<Arc<Replica>>,
     ) -> Option<Arc<Replica>> {
         let mut queues: MutexGuard<'_, Queues> = self.queues.lock();
         loop {
