@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use rafka_model::{NodeId, TopicId};
+use rafka_model::{NodeId, TopicId, TopicPartition};
 
 /// A node that may take replicas.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -80,6 +80,73 @@ pub fn place(
     let nodes: Vec<_> = nodes.iter().filter(|node| node.weight_milli > 0).collect();
     let mut plan = Plan::new(&nodes, factor, partitions.len(), loads);
     partitions.map(|partition| plan.place(topic, partition)).collect()
+}
+
+/// The `factor` replicas that a partition shall have, of which as few as possible are new: those of `current` that are
+/// among `nodes` stay, in their order. The caller leaves out of `nodes` whoever may not hold replicas any more, and has
+/// `current` counted in `loads`.
+///
+/// What is missing goes to unused racks first, there to the best score below 1.1 times the mean, or else to the least
+/// load. What is too much leaves a rack that is used twice first, then the most loaded node, the preferred leader last.
+/// Where the preferred leader goes, the one that leads least among those that stay takes its place.
+#[must_use]
+pub fn replace(
+    at: TopicPartition,
+    current: &[NodeId],
+    factor: usize,
+    nodes: &[Candidate],
+    loads: &Loads,
+) -> Vec<NodeId> {
+    let find = |id: &NodeId| nodes.iter().find(|node| node.id == *id);
+    let relative = |node: &Candidate, load: u32| f64::from(load) / f64::from(node.weight_milli.max(1));
+    let mut chosen: Vec<&Candidate> = Vec::with_capacity(factor);
+    for node in current.iter().filter_map(find) {
+        if !chosen.iter().any(|other| other.id == node.id) {
+            chosen.push(node);
+        }
+    }
+    let shares = |node: &Candidate, with: &[&Candidate]| {
+        with.iter().any(|other| other.id != node.id && other.rack.is_some() && other.rack == node.rack)
+    };
+    while chosen.len() > factor {
+        let rank =
+            |i: &usize| (shares(chosen[*i], &chosen), *i > 0, relative(chosen[*i], loads.replicas(chosen[*i].id)));
+        let worst = (0..chosen.len()).max_by(|a, b| {
+            let (a, b) = (rank(a), rank(b));
+            (a.0, a.1).cmp(&(b.0, b.1)).then(a.2.total_cmp(&b.2))
+        });
+        chosen.remove(worst.unwrap_or_default());
+    }
+    let stay = chosen.len();
+    let weights: f64 = nodes.iter().map(|node| f64::from(node.weight_milli)).sum();
+    let missing = factor.saturating_sub(stay);
+    let total = nodes.iter().map(|node| f64::from(loads.replicas(node.id))).sum::<f64>() + missing as f64;
+    let fits = |node: &&Candidate| {
+        f64::from(loads.replicas(node.id)) < (1.1 * total * f64::from(node.weight_milli) / weights).ceil()
+    };
+    while chosen.len() < factor {
+        let free = nodes.iter().filter(|node| node.weight_milli > 0 && !chosen.iter().any(|other| other.id == node.id));
+        let mut order: Vec<_> = free.collect();
+        if order.iter().any(|node| !shares(node, &chosen)) {
+            order.retain(|node| !shares(node, &chosen));
+        }
+        order.sort_by(|a, b| score(at.topic, at.partition.0, b).total_cmp(&score(at.topic, at.partition.0, a)));
+        let least = |a: &&&Candidate, b: &&&Candidate| {
+            relative(a, loads.replicas(a.id)).total_cmp(&relative(b, loads.replicas(b.id)))
+        };
+        let Some(next) = order.iter().find(|node| fits(node)).or_else(|| order.iter().min_by(least)) else { break };
+        chosen.push(next);
+    }
+    let mut replicas: Vec<_> = chosen.iter().map(|node| node.id).collect();
+    if current.first() != replicas.first() {
+        let of = if stay > 0 { stay } else { replicas.len() };
+        let leads = |i: &usize| relative(chosen[*i], loads.get(chosen[*i].id).leaders);
+        if let Some(first) = (0..of).min_by(|a, b| leads(a).total_cmp(&leads(b))) {
+            let first = replicas.remove(first);
+            replicas.insert(0, first);
+        }
+    }
+    replicas
 }
 
 /// A placement in progress.
@@ -165,7 +232,8 @@ impl<'a> Plan<'a> {
     }
 }
 
-fn score(topic: TopicId, partition: u32, node: &Candidate) -> f64 {
+/// How much a node is wanted for a partition; the best score wins.
+pub(crate) fn score(topic: TopicId, partition: u32, node: &Candidate) -> f64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&topic.0).update(&partition.to_be_bytes()).update(&node.id.0.to_be_bytes());
     let mut word = [0; 8];
@@ -278,6 +346,78 @@ mod tests {
     fn too_few_nodes_give_fewer_replicas() {
         assert_eq!(place(topic(5), 0..1, 3, &nodes(2), &Loads::default())[0].len(), 2);
         assert_eq!(place(topic(5), 0..2, 1, &[], &Loads::default()), [vec![], vec![]]);
+    }
+
+    fn partition(i: u32) -> TopicPartition {
+        TopicPartition { topic: topic(7), partition: rafka_model::PartitionId(i) }
+    }
+
+    fn racked(id: u64, rack: u64, weight_milli: u32) -> Candidate {
+        Candidate { id: NodeId(id), rack: (rack > 0).then(|| format!("r{rack}")), weight_milli }
+    }
+
+    #[test]
+    fn who_stays_stays_and_the_missing_go_to_unused_racks() {
+        let all: Vec<_> = (1..=6).map(|id| racked(id, 1 + id % 3, 1000)).collect();
+        for i in 0..100 {
+            let old = place(topic(7), i..i + 1, 3, &all, &Loads::default()).remove(0);
+            assert_eq!(replace(partition(i), &old, 3, &all, &Loads::default()), old, "nothing to do, nothing moves");
+            let left: Vec<_> = all.iter().filter(|node| node.id != old[0]).cloned().collect();
+            let new = replace(partition(i), &old, 3, &left, &Loads::default());
+            assert!(new.contains(&old[1]) && new.contains(&old[2]) && !new.contains(&old[0]));
+            assert_ne!(new.iter().position(|id| !old.contains(id)), Some(0), "a newcomer does not lead");
+            assert_eq!(new.iter().map(|id| id.0 % 3).collect::<std::collections::BTreeSet<_>>().len(), 3);
+        }
+    }
+
+    #[test]
+    fn what_is_too_much_leaves_the_rack_that_is_used_twice() {
+        let all = [racked(1, 1, 1000), racked(2, 2, 1000), racked(3, 2, 1000), racked(4, 3, 1000)];
+        let old = [1, 2, 3, 4].map(NodeId);
+        let mut loads = Loads::default();
+        loads.add(&old);
+        loads.add(&[NodeId(3)]);
+        assert_eq!(replace(partition(0), &old, 3, &all, &loads), [1, 2, 4].map(NodeId));
+        assert_eq!(replace(partition(0), &[], 3, &all[..2], &loads).len(), 2, "no more than there are");
+        assert_eq!(replace(partition(0), &old, 3, &[], &loads), []);
+    }
+
+    #[test]
+    fn a_lost_node_is_replaced_evenly() {
+        let nodes = nodes(10);
+        let (mut loads, left) = (Loads::default(), &nodes[1..]);
+        let mut placed = place(topic(7), 0..300, 3, &nodes, &loads);
+        placed.iter().for_each(|replicas| loads.add(replicas));
+        for (i, replicas) in (0..).zip(&mut placed) {
+            let new = replace(partition(i), replicas, 3, left, &loads);
+            loads.remove(replicas);
+            loads.add(&new);
+            *replicas = new;
+        }
+        let (replicas, leaders) = imbalance(&placed, 9);
+        assert!(replicas <= 1.12 && leaders <= 1.25, "{replicas:.3}, {leaders:.3}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_replacement_is_distinct_complete_and_minimal(
+            kinds in proptest::collection::vec((0u64..4, 0u32..3), 1..9),
+            current in proptest::collection::vec(1u64..12, 0..5),
+            factor in 1usize..5,
+        ) {
+            let nodes: Vec<_> = (1..).zip(&kinds).map(|(id, (rack, weight))| racked(id, *rack, weight * 1000)).collect();
+            let current: Vec<_> = current.into_iter().map(NodeId).collect();
+            let new = replace(partition(1), &current, factor, &nodes, &Loads::default());
+            let distinct: std::collections::BTreeSet<_> = new.iter().collect();
+            assert_eq!(distinct.len(), new.len());
+            let known = |id: &NodeId| nodes.iter().any(|node| node.id == *id);
+            assert!(new.iter().all(known));
+            let stay: std::collections::BTreeSet<_> = current.iter().filter(|id| known(id)).collect();
+            let stayed = new.iter().filter(|id| stay.contains(id)).count();
+            assert_eq!(stayed, stay.len().min(factor), "as many stay as can");
+            let takers = nodes.iter().filter(|node| node.weight_milli > 0 && !stay.contains(&node.id)).count();
+            assert_eq!(new.len(), factor.min(stay.len() + takers));
+        }
     }
 
     #[test]

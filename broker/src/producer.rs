@@ -7,6 +7,11 @@
 //!
 //! The log is the truth: [`States`] can be built again from the headers of its batches, by [`States::record`] in their
 //! order. Snapshots ([`States::encode`]) only shorten that.
+//!
+//! Every replica keeps them, so that whoever is elected knows all that its log holds. Whoever drives them records what a
+//! follower appends, too; builds them again after each truncation, before anything else is appended or answered; and has
+//! a repetition wait for the high watermark as its first time did: the first may be lost yet. A log that starts anew at
+//! an offset starts with no producers.
 
 mod rules;
 mod snapshot;
@@ -281,6 +286,8 @@ fn advance(sequence: i32, delta: i32) -> i32 {
     i32::try_from(sum & i64::from(i32::MAX)).unwrap_or_default()
 }
 
+#[cfg(test)]
+mod failover;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]

@@ -67,6 +67,20 @@ pub const UNCOMMITTED_BATCHES_MAX: usize = 4096;
 /// Threads that open or close a node's partitions.
 pub const OPEN_THREADS_MAX: usize = 16;
 
+// Replication -----------------------------------------------------------------------------------
+
+/// A follower that lags behind its leader for longer leaves the in-sync set (`replica.lag.time.max.ms`).
+pub const REPLICA_LAG_MS_MAX: u64 = 10_000;
+/// A follower gives a fetch up that is not answered for so long.
+pub const REPLICA_FETCH_TIMEOUT_MS: u64 = 3_000;
+/// A leader sends its proposal of an in-sync set again after a failure of unknown outcome …
+pub const ALTER_PARTITION_RETRY_MS: u64 = 500;
+/// … and if nothing came of it, neither an answer nor another state of the partition.
+pub const ALTER_PARTITION_TIMEOUT_MS: u64 = 3_000;
+/// A replica that the controller would not take into the in-sync set is not proposed again for so long, unless nodes came
+/// or went.
+pub const INELIGIBLE_REPLICA_MS: u64 = 1_000;
+
 // Producers -------------------------------------------------------------------------------------
 
 /// Producer ids that a node gets from the controller at once.
@@ -492,6 +506,31 @@ pub const CERTIFICATE_MS: u64 = 365 * 24 * 3_600_000;
 /// Tombstones of deleted topics kept for their publishers.
 pub const TOMBSTONES_MAX: usize = 10_000;
 
+// Care of the cluster ---------------------------------------------------------------------------
+
+/// Moves of replicas that a node takes part in at once.
+pub const MOVES_PER_NODE_MAX: u32 = 5;
+/// A node that is fenced for this long is taken for dead: its replicas move.
+pub const NODE_LOST_MS: u64 = 15 * 60_000;
+/// Voters of the metadata quorum.
+pub const VOTERS_MAX: usize = 5;
+/// A learner that becomes a voter has been in service for this long.
+pub const VOTER_PROVEN_MS: u64 = 30_000;
+/// A voter that is fenced for this long is replaced.
+pub const VOTER_LOST_MS: u64 = 5 * 60_000;
+/// A learner is caught up if it misses at most so many entries.
+pub const VOTER_LAG_ENTRIES_MAX: u64 = 64;
+/// Signs that a process died count together if they came within this time.
+pub const SUSPICION_MS_MAX: u64 = 2_000;
+/// A sync that takes this long makes a node give its leaderships away …
+pub const FLUSH_MS_MAX: u64 = 5_000;
+/// … until its disk was well for this long.
+pub const DISK_WELL_MS: u64 = 60_000;
+/// A process to which nothing happened for this long was asleep.
+pub const SLEEP_MS_MIN: u64 = 1_000;
+/// Longest time that a sync of a topic with `durability=fsync` waits for company.
+pub const FLUSH_LINGER_MS_MAX: u64 = 2;
+
 // Configuration and ops --------------------------------------------------------------------------
 
 /// A configuration file, or a file that holds one value.
@@ -531,6 +570,9 @@ const _: () = {
     assert!(CONTROL_DEADLINE_MS < EXCHANGE_MS_MAX);
     assert!(DHT_RECORD_BYTES_MAX * 2 <= DHT_PACKET_BYTES_MAX, "a packet carries a record and peers");
     assert!(HEARTBEAT_MS * 4 <= SESSION_MS, "a session survives lost heartbeats");
+    assert!(SUSPICION_MS_MAX < SESSION_MS, "a suspicion ends before the session does");
+    assert!(VOTER_PROVEN_MS < VOTER_LOST_MS && VOTER_LOST_MS < NODE_LOST_MS);
+    assert!(REPLICA_FETCH_TIMEOUT_MS < SESSION_MS && REPLICA_FETCH_TIMEOUT_MS * 2 < REPLICA_LAG_MS_MAX);
     assert!(PEER_REQUESTS_MAX <= PEER_STREAMS_MAX);
     assert!(KAFKA_DECODED_BYTES_MIN < KAFKA_DECODED_BYTES_MAX);
     assert!(KAFKA_READ_BYTES <= KAFKA_FRAME_FREE_BYTES && KAFKA_FRAME_FREE_BYTES < KAFKA_FRAME_BYTES_MAX);

@@ -4,6 +4,15 @@ use rafka_model::{BrokerEpoch, Chunks, LeaderEpoch, NodeId, Offset, PartitionEpo
 
 use crate::ErrorCode;
 
+/// A node in one of its registrations.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Identity {
+    /// Which node.
+    pub node: NodeId,
+    /// Index of its registration (KIP-903).
+    pub broker_epoch: BrokerEpoch,
+}
+
 /// A follower's fetch of partitions that one node leads. A fetcher has one outstanding at a time; several fetchers of a
 /// pair of nodes carry disjoint partitions.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -38,6 +47,8 @@ pub struct FetchPartition {
 /// The answer to a [`ReplicaFetch`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ReplicaFetched {
+    /// The request's: an earlier process of the node may have used the same number.
+    pub broker_epoch: BrokerEpoch,
     /// The request's.
     pub request: u64,
     /// In the order of the request; partitions that have nothing to tell may be missing.
@@ -85,7 +96,7 @@ pub enum Fetched {
 }
 
 /// A leader's proposal of another in-sync set (KIP-497, with broker epochs as of KIP-903).
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct AlterPartition {
     /// Which partition.
     pub at: TopicPartition,

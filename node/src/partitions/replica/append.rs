@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
+use rafka_broker::flushing::{Policy, Urgency};
 use rafka_broker::replication::{Input, Ticket};
 use rafka_broker::request::Acks;
 use rafka_broker::{ErrorCode, Failure};
 use rafka_log::{AppendError, Appended, PartitionLog};
 use rafka_model::limits::{CACHE_UNREAD_BYTES_MAX, UNCOMMITTED_BATCHES_MAX};
-use rafka_model::{Durability, LeaderEpoch, Monotonic, Offset, RecordBatch, Timestamp};
+use rafka_model::{LeaderEpoch, Monotonic, Offset, RecordBatch, Timestamp};
 use tokio::sync::oneshot;
 
 use super::producers::repeated;
@@ -46,6 +48,7 @@ pub(in crate::partitions) struct Terms {
     pub(in crate::partitions) acks: Acks,
     pub(in crate::partitions) believed: Option<LeaderEpoch>,
     pub(in crate::partitions) now: Timestamp,
+    pub(in crate::partitions) began: Monotonic,
     pub(in crate::partitions) deadline: Monotonic,
     /// Bytes of the whole request: a batch that is a small part of them must be copied to be kept.
     pub(in crate::partitions) request_bytes: usize,
@@ -86,10 +89,16 @@ impl Replica {
         let standing = self.standing.load();
         let known = inner.known.load();
         let epoch = standing.serve(self.at, terms.believed, &known)?;
+        if writer.leader.as_ref().is_some_and(|leader| !leader.is_sole()) {
+            self.step(inner, writer, Input::ControllerHeard(inner.controller_heard()));
+        }
         let (Some(log), Some(leader)) = (writer.log.as_mut(), writer.leader.as_ref()) else {
             return Err(known.not_leader(self.at));
         };
-        leader.check_acks(terms.acks).map_err(|code| {
+        leader.check_acks(terms.acks, terms.began).map_err(|code| {
+            if code == ErrorCode::NotLeaderOrFollower {
+                return known.not_leader(self.at);
+            }
             let required = standing.config.min_insync_replicas;
             Failure::new(code, format!("{} needs {required} in-sync replicas for acks=all", known.name(self.at)))
         })?;
@@ -186,13 +195,15 @@ impl Replica {
     fn schedule_flush(self: &Arc<Self>, inner: &Inner, writer: &Writer, standing: &Standing) {
         let config = &standing.config;
         let records = self.reader.log_end().0.saturating_sub(writer.flush_began_at.0).unsigned_abs();
-        if config.durability == Durability::Fsync
-            || writer.unflushed_bytes >= inner.config.flush_bytes
-            || records >= config.flush_messages
-        {
-            inner.flusher.ask(self);
-        } else {
-            inner.flusher.later(self, &*inner.clock, inner.config.flush_ms.min(config.flush_ms));
+        let policy = Policy {
+            durability: config.durability,
+            bytes_max: inner.config.flush_bytes,
+            records_max: config.flush_messages,
+            delay: Duration::from_millis(inner.config.flush_ms.min(config.flush_ms)),
+        };
+        match policy.urgency(writer.unflushed_bytes, records) {
+            Urgency::Now => inner.flusher.ask(self, &*inner.clock),
+            Urgency::Within(delay) => inner.flusher.later(self, &*inner.clock, delay),
         }
     }
 

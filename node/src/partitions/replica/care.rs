@@ -1,6 +1,7 @@
 //! Care of the log: flushes, checkpoints, retention, deleted records, closing. Everything here may block.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rafka_broker::replication::Input;
 use rafka_broker::{ErrorCode, Failure};
@@ -44,8 +45,10 @@ impl Replica {
         }
         let config = self.standing.load().config.clone();
         match config.durability {
-            Durability::Fsync => inner.flusher.ask(self),
-            Durability::Replicated => inner.flusher.later(self, &*inner.clock, inner.config.flush_ms),
+            Durability::Fsync => inner.flusher.ask(self, &*inner.clock),
+            Durability::Replicated => {
+                inner.flusher.later(self, &*inner.clock, Duration::from_millis(inner.config.flush_ms))
+            }
         }
     }
 
@@ -75,6 +78,9 @@ impl Replica {
             }
         }
         self.expire_producers(inner, &mut writer, now);
+        if start > before {
+            self.step(inner, &mut writer, Input::LogStart(start));
+        }
         drop(writer);
         if start > before {
             inner.cache.drop_below(self.at, start);
@@ -144,6 +150,7 @@ impl Replica {
             let code = if inner.note_full(&error) { ErrorCode::DiskFull } else { ErrorCode::StorageError };
             Failure::new(code, format!("partition {}: {error}", known.name(self.at)))
         })?;
+        self.step(inner, &mut writer, Input::LogStart(start));
         drop(writer);
         inner.cache.drop_below(self.at, start);
         Ok(start)
