@@ -244,6 +244,21 @@ impl World {
         self.late.drain(..many);
     }
 
+    /// What of `id` is late arrives now that it does the most harm: when it is in sync, or in service, again.
+    fn catches_up(&mut self, id: NodeId) {
+        let about = |message: &Message| match message {
+            Message::Fetch { fetch, .. } => fetch.replica == id,
+            Message::Fetched { to, .. } => *to == id,
+            Message::Alter(proposal) => proposal.isr.iter().any(|(member, _)| *member == id),
+            Message::Altered { .. } => false,
+        };
+        if self.random.one_in(2) {
+            let (now, late): (Vec<_>, Vec<_>) = std::mem::take(&mut self.late).into_iter().partition(about);
+            self.late = late;
+            self.net.splice(..0, now);
+        }
+    }
+
     /// Something arrives that is very late; perhaps it has arrived before.
     fn deliver_again(&mut self) {
         if !self.late.is_empty() {
@@ -260,6 +275,9 @@ impl World {
             Message::Fetched { to, from, fetched } => self.take(to, from, &fetched),
             Message::Alter(proposal) => {
                 let result = self.controller.alter(&proposal);
+                if result.is_ok() {
+                    proposal.isr.iter().for_each(|(member, _)| self.catches_up(*member));
+                }
                 let (to, epoch) = (proposal.leader, proposal.leader_epoch);
                 self.net.push(Message::Altered { to, epoch, partition_epoch: proposal.partition_epoch, result });
             }
@@ -463,6 +481,7 @@ impl World {
         if self.brokers[&id].is_up {
             if !self.controller.serves(id) {
                 self.controller.unfence(id);
+                self.catches_up(id);
             }
             return;
         }
