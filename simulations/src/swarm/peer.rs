@@ -174,6 +174,8 @@ fn joiner(incarnation: [u8; 16], id: PeerId, mesh: &Mesh) -> Joiner {
         weight_milli: 1000,
         role: Role::Broker,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        features_max: 1,
+        unclean: false,
     }
 }
 
@@ -277,6 +279,8 @@ fn greeting(registry: &Registry) -> Hello {
         members: voters.chain(others).take(HELLO_MEMBERS_MAX).map(member).collect(),
         nominee: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        features_max: 1,
+        unclean: false,
         admission: Admission::Open,
     }
 }
