@@ -279,8 +279,6 @@ fn greeting(registry: &Registry) -> Hello {
         members: voters.chain(others).take(HELLO_MEMBERS_MAX).map(member).collect(),
         nominee: None,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        features_max: 1,
-        unclean: false,
         admission: Admission::Open,
     }
 }
