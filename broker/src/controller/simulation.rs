@@ -107,20 +107,20 @@ impl Simulation {
                     self.processes[dies].retired = true;
                 }
                 10..34 => self.register()?,
-                34..68 => self.heartbeat()?,
-                68..76 => self.change_topics()?,
-                76..79 => self.leave()?,
-                79..82 => self.allocate(),
-                82..92 => self.pass_time()?,
-                92..108 => self.commit(false)?,
-                108..109 => self.crash()?,
-                109..115 => self.operate()?,
-                115..140 => self.watch()?,
-                140..150 => self.produce()?,
-                150..175 => self.fetch()?,
-                175..186 => self.propose(),
-                186..196 => self.deliver()?,
-                196..197 => self.fail_replica()?,
+                34..50 => self.heartbeat()?,
+                50..57 => self.change_topics()?,
+                57..59 => self.leave()?,
+                59..61 => self.allocate(),
+                61..72 => self.pass_time()?,
+                72..90 => self.commit(false)?,
+                90..91 => self.crash()?,
+                91..98 => self.operate()?,
+                98..120 => self.watch()?,
+                120..130 => self.produce()?,
+                130..175 => self.fetch()?,
+                175..182 => self.propose(),
+                182..194 => self.deliver()?,
+                194..196 => self.fail_replica()?,
                 _ => self.answer_questions()?,
             }
         }
@@ -208,6 +208,16 @@ impl Simulation {
 
     fn heartbeat(&mut self) -> Result<(), String> {
         let Some(i) = self.pick() else { return Ok(()) };
+        self.heartbeat_of(i)?;
+        for i in 0..self.processes.len() {
+            if !self.processes[i].retired && self.random.one_in(2) {
+                self.heartbeat_of(i)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn heartbeat_of(&mut self, i: usize) -> Result<(), String> {
         let Some(Registered { node, epoch }) = self.processes[i].registered else { return Ok(()) };
         let applied = if self.random.one_in(4) { MetadataIndex(1) } else { self.committed.index };
         let latest = self.controller.overlay().nodes.get(&node).map(|node| (node.epoch, node.features_max));

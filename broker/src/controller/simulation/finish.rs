@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use rafka_model::NodeId;
 use rafka_model::limits::LEADER_IMBALANCE_PERCENT_MAX;
+use rafka_model::{NodeId, PartitionId, TopicId, TopicPartition};
 
 use super::Simulation;
 use crate::controller::standing::Standing;
@@ -80,14 +80,11 @@ impl Simulation {
         Ok(())
     }
 
-    fn partitions_of(
-        &self,
-        id: rafka_model::TopicId,
-    ) -> impl Iterator<Item = (rafka_model::TopicPartition, &PartitionState)> {
+    fn partitions_of(&self, id: TopicId) -> impl Iterator<Item = (TopicPartition, &PartitionState)> {
         let topic = &self.committed.topics[&id];
-        (0..).zip(&topic.partitions).map(move |(partition, state)| {
-            (rafka_model::TopicPartition { topic: id, partition: rafka_model::PartitionId(partition) }, state)
-        })
+        (0..)
+            .zip(&topic.partitions)
+            .map(move |(partition, state)| (TopicPartition { topic: id, partition: PartitionId(partition) }, state))
     }
 
     /// All replicas are in sync, nothing moves or waits, nodes that leave are empty, and leaders are where they should be.
@@ -98,7 +95,7 @@ impl Simulation {
         let replicates = self.config.replication_factor_max > 1;
         for topic in self.committed.topics.values() {
             for (at, state) in self.partitions_of(topic.id) {
-                let wrong = |why: &str| Err(format!("{at} {why}: {state:?}\n{:?}\n{:?}", self.replicas.debug(at), self.committed.nodes.values().map(|n|(n.id,n.epoch,n.fenced,n.draining)).collect::<Vec<_>>()));
+                let wrong = |why: &str| Err(format!("{at} {why}: {state:?}"));
                 if state.leader.is_none() && state.replicas.iter().all(|id| dead.contains(id)) {
                     continue;
                 }

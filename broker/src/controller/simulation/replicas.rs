@@ -56,9 +56,6 @@ struct Leader {
 }
 
 impl Replicas {
-    pub(super) fn debug(&self, at: TopicPartition) -> String {
-        format!("running {:?} failing {:?} barred {:?} leaders {:?} ends {:?}", self.running, self.failing, self.barred.iter().filter(|((a,_),_)| *a==at).collect::<Vec<_>>(), self.leaders.iter().filter(|((a,_),_)| *a==at).collect::<Vec<_>>(), self.ends.iter().filter(|((a,_),_)| *a==at).collect::<Vec<_>>())
-    }
     pub(super) fn forget_elections(&mut self) {
         self.decided.clear();
     }
@@ -109,6 +106,13 @@ impl Replicas {
     }
 }
 
+/// Nobody but `node` may have all records, or is to have them.
+fn is_sole(state: &PartitionState, node: NodeId) -> bool {
+    let others = |id: &NodeId| *id != node;
+    !state.replicas.iter().any(|id| others(id) && !state.adding.contains(id))
+        && !state.isr.iter().chain(&state.elr).any(others)
+}
+
 impl Simulation {
     /// A process takes the data directory: whatever had it before is gone, and perhaps some of what it wrote.
     pub(super) fn begin(&mut self, i: usize, node: NodeId) {
@@ -126,7 +130,9 @@ impl Simulation {
             return;
         }
         for (j, other) in self.processes.iter_mut().enumerate() {
-            other.retired |= j != i && other.who == who && other.began;
+            if j != i && other.who == who && other.began {
+                (other.retired, other.heard) = (true, None);
+            }
         }
         for topic in self.controller.overlay().topics.values() {
             let config = TopicConfig::resolve(&topic.configs).unwrap_or_default();
@@ -141,7 +147,9 @@ impl Simulation {
                     self.replicas.spoiled.insert(at);
                 } else if config.durability == Durability::Replicated {
                     *end = self.random.below(*end + 1);
-                    self.replicas.spoiled.insert(at);
+                    if !is_sole(state, node) {
+                        self.replicas.spoiled.insert(at);
+                    }
                 }
             }
         }
@@ -155,14 +163,10 @@ impl Simulation {
         for topic in self.controller.overlay().topics.values() {
             for (partition, state) in (0..).map(PartitionId).zip(&topic.partitions) {
                 let at = TopicPartition { topic: topic.id, partition };
-                let others = |id: &NodeId| *id != node;
-                let sole = !state.replicas.iter().any(|id| others(id) && !state.adding.contains(id))
-                    && !state.isr.iter().chain(&state.elr).any(others);
                 let fsync = topic.configs.get("durability").is_some_and(|value| value == "fsync");
-                if sole && !fsync && state.elr.contains(&node) {
+                if is_sole(state, node) && !fsync && state.elr.contains(&node) {
                     let end = self.replicas.end(at, node);
                     self.replicas.acknowledged.entry(at).and_modify(|offset| *offset = (*offset).min(end));
-                    self.replicas.spoiled.remove(&at);
                 }
             }
         }
@@ -173,6 +177,9 @@ impl Simulation {
         let running: Vec<_> = self.replicas.running.keys().copied().collect();
         if running.is_empty() {
             return Ok(());
+        }
+        if self.random.one_in(2) {
+            return running.into_iter().try_for_each(|node| self.watch_node(node));
         }
         let node = running[self.random.below(running.len() as u64) as usize];
         self.watch_node(node)
@@ -256,6 +263,10 @@ impl Simulation {
 
     pub(super) fn produce(&mut self) -> Result<(), String> {
         let Some((at, node)) = self.some_leader() else { return Ok(()) };
+        self.produce_to(at, node)
+    }
+
+    fn produce_to(&mut self, at: TopicPartition, node: NodeId) -> Result<(), String> {
         *self.replicas.ends.entry((at, node)).or_default() += 1 + self.random.below(4);
         self.replicas.advance(at, node)
     }
@@ -264,8 +275,20 @@ impl Simulation {
         let Some((at, node)) = self.some_leader() else { return Ok(()) };
         let replicas = self.replicas.leaders[&(at, node)].replicas.clone();
         let follower = replicas[self.random.below(replicas.len() as u64) as usize];
-        let bytes = self.random.below(6);
-        self.fetch_from(at, node, follower, bytes)
+        for _ in 0..self.random.below(4) {
+            if self.random.one_in(3) {
+                self.produce_to(at, node)?;
+            }
+            let bytes = self.random.below(6);
+            self.fetch_from(at, node, follower, bytes)?;
+        }
+        if self.random.one_in(4) {
+            self.propose_set(at, node, false, true);
+            if self.random.one_in(2) {
+                return self.deliver();
+            }
+        }
+        Ok(())
     }
 
     /// `follower` says how far it is, and gets a little more.
@@ -363,6 +386,24 @@ impl Simulation {
         let (at, before) = (proposal.at, proposal.partition_epoch);
         match self.evaluate(Command::AlterPartition(proposal), None, false)? {
             Answer::Altered(after) if after <= before => Err(format!("{at} was altered and is still at {after}")),
+            Answer::Altered(_) => self.check_members(at),
+            _ => Ok(()),
+        }
+    }
+
+    /// Who is in sync has what is acknowledged, as far as the controller has heard of all that went down.
+    fn check_members(&self, at: TopicPartition) -> Result<(), String> {
+        let image = self.controller.overlay();
+        let Some(state) = image.partition(at) else { return Ok(()) };
+        let known = |id: &&NodeId| {
+            let registered = image.nodes.get(id).map(|node| node.epoch);
+            self.replicas.running.get(id).copied() == registered && !self.replicas.failing.contains(&(at, **id))
+        };
+        let acknowledged = self.replicas.acknowledged(at);
+        let lacks = |id: &&NodeId| self.replicas.end(at, **id) < acknowledged;
+        let uncertain = self.replicas.decided.contains_key(&at) || self.replicas.unclean.contains_key(&at);
+        match state.isr.iter().filter(known).find(lacks) {
+            Some(id) if !uncertain => Err(format!("{at}: {id} is in sync without all {acknowledged}: {state:?}")),
             _ => Ok(()),
         }
     }
@@ -422,7 +463,15 @@ impl Simulation {
         while !self.replicas.log_ends.is_empty() && !self.random.one_in(4) {
             let nth = self.random.below(self.replicas.log_ends.len() as u64) as usize;
             let answer = self.replicas.log_ends.swap_remove(nth);
-            self.evaluate(Command::LogEnd(answer), None, false)?;
+            if self.random.one_in(4) {
+                self.replicas.log_ends.push(answer);
+            }
+            let latest = self.controller.overlay().nodes.get(&answer.node).map(|node| node.epoch);
+            if let Answer::Done = self.evaluate(Command::LogEnd(answer), None, false)?
+                && latest != Some(answer.broker_epoch)
+            {
+                return Err(format!("{answer:?} was heard, of {latest:?}"));
+            }
         }
         Ok(())
     }

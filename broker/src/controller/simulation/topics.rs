@@ -114,7 +114,12 @@ impl Simulation {
             _ => Command::Upgrade { level: 1 + self.random.below(2) as u32 },
         };
         let by_operator = matches!(command, Command::Elect { how: Election::Unclean, .. });
-        self.evaluate(command, None, by_operator).map(drop)
+        let peer = self.controller.overlay().nodes.get(&node).map(|node| node.peer_id.clone());
+        if let Answer::Decommissioned = self.evaluate(command, None, by_operator)? {
+            let gone = |who: u8| Some(format!("peer-{who}")) == peer;
+            self.processes.iter_mut().filter(|process| gone(process.who)).for_each(|process| process.heard = None);
+        }
+        Ok(())
     }
 }
 
