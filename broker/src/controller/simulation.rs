@@ -58,6 +58,8 @@ struct Simulation {
     blocks: BTreeSet<ProducerId>,
     /// What identities have as their data directory.
     directories: BTreeMap<u8, u8>,
+    /// Identities whose machines went down, and no registration has told so yet.
+    torn: BTreeSet<u8>,
     replicas: Replicas,
 }
 
@@ -93,6 +95,7 @@ impl Simulation {
             epochs: BTreeSet::new(),
             blocks: BTreeSet::new(),
             directories: BTreeMap::new(),
+            torn: BTreeSet::new(),
             replicas: Replicas::default(),
         }
     }
@@ -142,7 +145,7 @@ impl Simulation {
         let incarnation = self.started;
         let kept = self.directories.get(&who).copied().unwrap_or(who);
         let directory = if self.random.one_in(8) { self.random.below(200) as u8 } else { kept };
-        let unclean = self.random.one_in(2);
+        let unclean = self.random.one_in(2) || self.torn.contains(&who);
         let features_max = 1 + u32::from(!self.random.one_in(8));
         let (began, retired, registered, heard) = (false, false, None, None);
         let process = Process { who, incarnation, directory, unclean, features_max, began, retired, registered, heard };
@@ -183,6 +186,8 @@ impl Simulation {
             }
             Some(_) => Command::Register(registration),
         };
+        let peer = format!("peer-{who}");
+        let known = self.controller.overlay().node_by_peer(&peer).map(|node| node.directory);
         let decision = self.evaluate(command, Some(i), false)?;
         if let Answer::Registered(registered) = decision {
             self.heard.insert(registered.node, self.now);
@@ -192,7 +197,8 @@ impl Simulation {
                 return Err(format!("two live processes of identity {who}: {other:?} and {incarnation}"));
             }
             self.processes[i].heard = Some(self.now);
-            self.begin(i, registered.node);
+            let moved = known.is_some_and(|known| known != DirectoryId([directory; 16]));
+            self.begin(i, registered.node, moved);
         }
         Ok(())
     }
@@ -302,6 +308,7 @@ impl Simulation {
                     let process = process.and_then(|process| self.processes.get_mut(process));
                     if let Some(process) = process.filter(|process| !process.retired) {
                         process.registered = Some(registered);
+                        self.torn.remove(&process.who);
                         self.replicas.running.insert(registered.node, registered.epoch);
                     }
                 }

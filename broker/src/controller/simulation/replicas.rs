@@ -115,46 +115,49 @@ fn is_sole(state: &PartitionState, node: NodeId) -> bool {
 
 impl Simulation {
     /// A process takes the data directory: whatever had it before is gone, and perhaps some of what it wrote.
-    pub(super) fn begin(&mut self, i: usize, node: NodeId) {
+    pub(super) fn begin(&mut self, i: usize, node: NodeId, mut moved: bool) {
         let (who, directory, unclean) = (self.processes[i].who, self.processes[i].directory, self.processes[i].unclean);
-        if unclean {
-            self.excuse_sole(node);
+        let first = !std::mem::replace(&mut self.processes[i].began, true);
+        moved |= self.directories.insert(who, directory).is_some_and(|old| old != directory);
+        if first {
+            self.replicas.running.remove(&node);
+            self.replicas.leaders.retain(|(_, id), _| *id != node);
         }
-        if std::mem::replace(&mut self.processes[i].began, true) {
-            return;
-        }
-        let moved = self.directories.insert(who, directory).is_some_and(|old| old != directory);
-        self.replicas.running.remove(&node);
-        self.replicas.leaders.retain(|(_, id), _| *id != node);
         if !unclean && !moved {
             return;
+        }
+        if unclean && first {
+            self.torn.insert(who);
         }
         for (j, other) in self.processes.iter_mut().enumerate() {
             if j != i && other.who == who && other.began {
                 (other.retired, other.heard) = (true, None);
             }
         }
+        self.lose(node, moved, first);
+        if unclean {
+            self.excuse_sole(node);
+        }
+    }
+
+    /// What a node lost, and (if it has lost it only now) how much.
+    fn lose(&mut self, node: NodeId, moved: bool, first: bool) {
         for topic in self.controller.overlay().topics.values() {
             let config = TopicConfig::resolve(&topic.configs).unwrap_or_default();
             for (partition, state) in (0..).map(PartitionId).zip(&topic.partitions) {
                 let at = TopicPartition { topic: topic.id, partition };
-                if !state.replicas.contains(&node) {
+                let torn = config.durability == Durability::Replicated;
+                if !state.replicas.contains(&node) || !moved && !torn {
                     continue;
                 }
-                let end = self.replicas.ends.entry((at, node)).or_default();
-                if moved {
-                    *end = 0;
+                if moved || !is_sole(state, node) {
                     self.replicas.spoiled.insert(at);
-                } else if config.durability == Durability::Replicated {
-                    *end = self.random.below(*end + 1);
-                    if !is_sole(state, node) {
-                        self.replicas.spoiled.insert(at);
-                    }
+                }
+                if first {
+                    let end = self.replicas.ends.entry((at, node)).or_default();
+                    *end = if moved { 0 } else { self.random.below(*end + 1) };
                 }
             }
-        }
-        if unclean {
-            self.excuse_sole(node);
         }
     }
 
@@ -311,7 +314,7 @@ impl Simulation {
             return Ok(());
         }
         // What the follower has beyond the start of the epoch may differ.
-        let known = leader.followers.get(&follower).is_some_and(|(_, known)| *known == epoch);
+        let known = leader.followers.contains_key(&follower);
         let agreed = end.min(if known { own } else { leader.start });
         leader.followers.insert(follower, (agreed, epoch));
         replicas.ends.insert((at, follower), own.min(agreed + more));
@@ -410,18 +413,17 @@ impl Simulation {
 
     /// A log cannot be recovered; until the controller has heard so, again and again.
     pub(super) fn fail_replica(&mut self) -> Result<(), String> {
-        let running: Vec<_> = self.replicas.running.keys().copied().collect();
-        let Some(at) = self.some_partition() else { return Ok(()) };
-        if !running.is_empty() {
-            let node = running[self.random.below(running.len() as u64) as usize];
-            let view = self.replicas.views.get(&node).and_then(|view| view.partition(at));
-            if let Some(state) = view.filter(|state| state.replicas.contains(&node)) {
-                self.replicas.barred.insert((at, node), state.leader_epoch);
-                self.replicas.ends.insert((at, node), 0);
-                self.replicas.leaders.remove(&(at, node));
-                self.replicas.spoiled.insert(at);
-                self.replicas.failing.insert((at, node));
-            }
+        let Some((at, leader)) = self.some_leader() else { return self.report_failures() };
+        let replicas = &self.replicas.leaders[&(at, leader)].replicas;
+        let node = replicas[self.random.below(replicas.len() as u64) as usize];
+        let view = self.replicas.views.get(&node).and_then(|view| view.partition(at));
+        let epoch = view.filter(|state| state.replicas.contains(&node)).map(|state| state.leader_epoch);
+        if let Some(epoch) = epoch.filter(|_| self.replicas.running.contains_key(&node)) {
+            self.replicas.barred.insert((at, node), epoch);
+            self.replicas.ends.insert((at, node), 0);
+            self.replicas.leaders.remove(&(at, node));
+            self.replicas.spoiled.insert(at);
+            self.replicas.failing.insert((at, node));
         }
         self.report_failures()
     }
