@@ -63,6 +63,20 @@ pub const UNCOMMITTED_BATCHES_MAX: usize = 4096;
 /// Threads that open or close a node's partitions.
 pub const OPEN_THREADS_MAX: usize = 16;
 
+// Replication -----------------------------------------------------------------------------------
+
+/// A follower that lags behind its leader for longer leaves the in-sync set (`replica.lag.time.max.ms`).
+pub const REPLICA_LAG_MS_MAX: u64 = 10_000;
+/// A follower gives a fetch up that is not answered for so long.
+pub const REPLICA_FETCH_TIMEOUT_MS: u64 = 3_000;
+/// A leader sends its proposal of an in-sync set again after a failure of unknown outcome …
+pub const ALTER_PARTITION_RETRY_MS: u64 = 500;
+/// … and if nothing came of it, neither an answer nor another state of the partition.
+pub const ALTER_PARTITION_TIMEOUT_MS: u64 = 3_000;
+/// A replica that the controller would not take into the in-sync set is not proposed again for so long, unless nodes came
+/// or went.
+pub const INELIGIBLE_REPLICA_MS: u64 = 1_000;
+
 // Producers -------------------------------------------------------------------------------------
 
 /// Producer ids that a node gets from the controller at once.
@@ -444,6 +458,22 @@ pub const CBOR_DEPTH_MAX: usize = 32;
 pub const HEARTBEAT_MS: u64 = 500;
 /// … and is fenced after silence of this length (KIP-631 calls it the session).
 pub const SESSION_MS: u64 = 6_000;
+/// Reassignments that one node takes part in at once; others wait.
+pub const REASSIGNMENTS_PER_NODE_MAX: usize = 5;
+/// Replicas of a node that has been out of service for this long move to others.
+pub const DEAD_NODE_MS: u64 = 15 * 60_000;
+/// The controller looks this often whether preferred leaders should lead again (Kafka's) …
+pub const LEADER_BALANCE_MS: u64 = 300_000;
+/// … and moves leaderships where more than this share of a node's is elsewhere, in percent …
+pub const LEADER_IMBALANCE_PERCENT_MAX: usize = 10;
+/// … at most so many at once.
+pub const LEADER_BALANCE_MOVES_MAX: usize = 1000;
+/// A replica that did not say how far its log reaches is asked again after this time.
+pub const RECOVERY_ASK_MS: u64 = 2_000;
+/// Replicas of one partition, those that come and go with it.
+pub const PARTITION_REPLICAS_MAX: usize = 32;
+/// Replicas of a partition of an internal topic, where there are so many brokers.
+pub const INTERNAL_REPLICATION_FACTOR: u16 = 3;
 /// Requests the controller folds into one entry.
 pub const CONTROLLER_BATCH_MAX: usize = 1000;
 /// Admin requests waiting for the controller.
@@ -518,6 +548,7 @@ const _: () = {
     assert!(CONTROL_DEADLINE_MS < EXCHANGE_MS_MAX);
     assert!(DHT_RECORD_BYTES_MAX * 2 <= DHT_PACKET_BYTES_MAX, "a packet carries a record and peers");
     assert!(HEARTBEAT_MS * 4 <= SESSION_MS, "a session survives lost heartbeats");
+    assert!(REPLICA_FETCH_TIMEOUT_MS < SESSION_MS && REPLICA_FETCH_TIMEOUT_MS * 2 < REPLICA_LAG_MS_MAX);
     assert!(PEER_REQUESTS_MAX <= PEER_STREAMS_MAX);
     assert!(KAFKA_DECODED_BYTES_MIN < KAFKA_DECODED_BYTES_MAX);
     assert!(KAFKA_READ_BYTES <= KAFKA_FRAME_FREE_BYTES && KAFKA_FRAME_FREE_BYTES < KAFKA_FRAME_BYTES_MAX);
