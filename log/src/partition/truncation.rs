@@ -16,7 +16,8 @@ use crate::walk::Walk;
 const STEP_BYTES: usize = 8192;
 
 impl PartitionLog {
-    /// Removes the records from `offset` on; the rest of a batch that holds it goes too. Returns the new end. Durable, the
+    /// Removes the records from `offset` on, and the epochs that begin there or later; the rest of a batch that holds it
+    /// goes too. Returns the new end. Durable, the
     /// epoch cache with it, when this returns. Before the log's start: as [`Self::restart_at`].
     ///
     /// # Errors
@@ -24,6 +25,9 @@ impl PartitionLog {
     pub fn truncate_to(&mut self, offset: Offset) -> Result<Offset, LogError> {
         self.healthy()?;
         if offset >= self.log_end() {
+            // An epoch that began there has no records, and there will never be any: nobody may be told of it.
+            self.epochs_unsaved |= self.shared.epochs.write().truncate_end(offset);
+            self.save_epochs()?;
             return Ok(self.log_end());
         }
         let segment = match self.shared.segment_of(offset) {
