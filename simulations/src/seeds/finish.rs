@@ -2,7 +2,7 @@
 
 use rafka_broker::controller::{Command, Election};
 
-use rafka_model::{PartitionId, TopicPartition};
+use rafka_model::{NodeId, PartitionId, TopicPartition};
 
 use super::event::Event;
 use super::process::{Process, Role};
@@ -68,6 +68,7 @@ impl World {
                 if since > 6 * session && self.mended == 0 {
                     self.mended = 1;
                     self.salvage();
+                    self.call_off();
                 } else if since > 12 * session && self.mended == 1 {
                     self.mended = 2;
                     self.elect_uncleanly();
@@ -86,6 +87,24 @@ impl World {
                 self.shared.count("logs salvaged by an operator");
                 self.kill(broker, None, MS);
             }
+        }
+    }
+
+    /// An operator calls off what waits for nodes that will never come back.
+    fn call_off(&mut self) {
+        let image = &self.shared.image;
+        let dead = |node: &NodeId| image.nodes.get(node).is_none_or(|node| node.fenced);
+        let mut moves = Vec::new();
+        for (id, topic) in &image.topics {
+            for (i, state) in (0..).zip(&topic.partitions) {
+                if state.target.iter().any(dead) {
+                    moves.push((TopicPartition { topic: *id, partition: PartitionId(i) }, None));
+                }
+            }
+        }
+        if !moves.is_empty() {
+            self.shared.count("a reassignment called off by an operator");
+            self.admin.ask(&mut self.shared, Command::Reassign(moves), false);
         }
     }
 

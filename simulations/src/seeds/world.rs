@@ -489,6 +489,7 @@ impl World {
         for at in std::mem::take(&mut self.shared.truths.suspects) {
             let Some(state) = self.shared.image.partition(at).cloned() else { continue };
             let min = self.shared.image.topics.get(&at.topic).map_or(1, |topic| topic.min_insync());
+            let min = min.min(state.replicas.len());
             for (broker, Broker { process, .. }) in self.brokers.iter().enumerate() {
                 let Some(process) = process else { continue };
                 let me = process.node();

@@ -225,6 +225,12 @@ fn append(cx: &mut Cx<'_>, replica: &mut Replica, at: TopicPartition, batches: &
     for chunk in batches.as_slice() {
         for batch in RecordBatch::split(chunk.clone()) {
             let Ok(batch) = batch else { return Ok(true) };
+            let (base, end) = (batch.header().base_offset, replica.log.log_end());
+            if base < end && end < batch.header().next_offset() && replica.log.log_start() == end {
+                // The leader's log begins inside this batch, and this log is empty: it begins with the batch.
+                replica.log.restart_at(base).map_err(|_| ())?;
+                replica.shadow.restart(base.0);
+            }
             if batch.header().base_offset != replica.log.log_end() {
                 return Ok(false);
             }
