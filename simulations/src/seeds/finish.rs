@@ -146,11 +146,15 @@ impl World {
         }
         for (id, topic) in &image.topics {
             for (i, state) in topic.partitions.iter().enumerate() {
-                let whole = state.leader.is_some()
-                    && state.replicas.iter().all(|replica| state.isr.contains(replica))
-                    && state.adding.is_empty()
-                    && state.removing.is_empty()
-                    && !state.recovering;
+                // All of its replicas were on disks that are gone.
+                let gone = |id: &NodeId| image.nodes.get(id).is_none_or(|node| node.fenced);
+                let lost = state.leader.is_none() && state.replicas.iter().all(gone);
+                let whole = lost
+                    || state.leader.is_some()
+                        && state.replicas.iter().all(|replica| state.isr.contains(replica))
+                        && state.adding.is_empty()
+                        && state.removing.is_empty()
+                        && !state.recovering;
                 if !whole {
                     let at = TopicPartition { topic: *id, partition: PartitionId(i as u32) };
                     return Some(format!("partition {at} is {state:?}; {}", self.standing(at)));

@@ -8,6 +8,7 @@ use rafka_model::{Chunks, Durability, Offset, RecordBatch, TopicPartition};
 use super::replica::History;
 use super::{Cx, Fetching, Process, Replica, Role};
 use crate::seeds::event::{Address, Event, Message};
+use crate::seeds::invariants::Who;
 use crate::seeds::shadow::Piece;
 use crate::seeds::trace::say;
 
@@ -123,7 +124,8 @@ impl Process {
         let Role::Follower(follower) = &mut replica.role else { return };
         let after = follower.appended(replica.log.log_end());
         if after > before {
-            cx.shared.truths.follows(at, me, &replica.shadow, before.0, after.0);
+            let who = Who { node: me, epoch: follower.epoch().0 };
+            cx.shared.truths.follows(at, who, &replica.shadow, before.0, after.0);
         }
         if log_start > replica.log.log_start() {
             if replica.log.advance_log_start(log_start.min(replica.log.log_end())).is_err() {

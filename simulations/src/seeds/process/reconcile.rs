@@ -10,6 +10,7 @@ use rafka_log::{LogConfig, PartitionLog, Shutdown};
 use rafka_model::{Durability, LeaderEpoch, Offset, PartitionId, TopicConfig, TopicPartition};
 
 use super::{Cx, Failed, Process, Replica, Role};
+use crate::seeds::invariants::Who;
 use crate::seeds::machine::Machine;
 use crate::seeds::mutant::Driver;
 use crate::seeds::shadow::Shadow;
@@ -225,11 +226,12 @@ impl Process {
         let alone = state.replicas.len() == 1 && self.lost_power && replica.config.durability == Durability::Replicated;
         if alone || state.recovering {
             cx.count(if alone { "a sole replica lost its power" } else { "elected uncleanly" });
-            cx.shared.truths.forgive(at, &replica.shadow);
+            cx.shared.truths.forgive(at, epoch.0, &replica.shadow);
         }
         cx.shared.truths.leads(at, me.node, epoch.0, &replica.shadow);
         let after = leader.high_watermark();
-        cx.shared.truths.commits(at, me.node, &replica.shadow, before.0, after.0);
+        let who = Who { node: me.node, epoch: epoch.0 };
+        cx.shared.truths.commits(at, who, &replica.shadow, before.0, after.0);
         replica.compared = after;
         replica.role = Role::Leader(Box::new(leader));
         cx.shared.truths.suspect(at);
@@ -258,10 +260,7 @@ impl Process {
     /// The log cannot be trusted any more.
     pub(super) fn fail(&mut self, cx: &mut Cx<'_>, at: TopicPartition) {
         let Some(replica) = self.replicas.get(&at) else { return };
-        let epoch = match &replica.role {
-            Role::Leader(leader) => leader.epoch(),
-            Role::Follower(follower) => follower.epoch(),
-        };
+        let epoch = replica.epoch();
         say!(cx.shared, "b{} gives up {at} in epoch {epoch}", cx.me);
         cx.count("a replica failed while it ran");
         self.drain(cx, at, rafka_broker::ErrorCode::StorageError);
