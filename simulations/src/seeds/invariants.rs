@@ -137,11 +137,13 @@ impl Truths {
         }
     }
 
-    /// `who` begins to lead in `epoch` with this log (invariants 1 and 7).
-    pub(super) fn leads(&mut self, at: TopicPartition, who: NodeId, epoch: i32, shadow: &Shadow) {
+    /// `who` begins to lead with this log (invariant 7), in the present epoch of the partition or in an earlier one
+    /// (invariant 1).
+    pub(super) fn leads(&mut self, at: TopicPartition, who: Who, shadow: &Shadow, present: bool) {
+        let Who { node: who, epoch } = who;
         let truth = self.by_partition.entry(at).or_default();
         let other = *truth.leaders.entry(epoch).or_insert(who);
-        let missing = truth.missing(shadow);
+        let missing = if present { truth.missing(shadow) } else { None };
         if other != who {
             self.violate(7, format!("{at} has two leaders in epoch {epoch}: {other} and {who}"));
         }
@@ -230,7 +232,7 @@ impl Truths {
         let common = truth.common(shadow);
         truth.log.truncate(common);
         truth.acknowledged = truth.acknowledged.min(common);
-        truth.deleted = truth.deleted.max(shadow.start);
+        truth.deleted = truth.deleted.min(shadow.end()).max(shadow.start);
         truth.told.values_mut().for_each(|told| *told = (*told).min(common));
         truth.sequences.clear();
         truth.log.start = truth.log.start.min(common);
@@ -277,7 +279,7 @@ impl Truth {
                 _ => return common.min(shadow.end()),
             }
         }
-        common.max(self.log.end().min(shadow.end()))
+        common.max(self.log.end()).min(shadow.end())
     }
 
     /// Why `piece` must not be the next batch of its producer, in words.

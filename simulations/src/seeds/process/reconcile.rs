@@ -229,7 +229,9 @@ impl Process {
             cx.count(if alone { "a sole replica lost its power" } else { "elected uncleanly" });
             cx.shared.truths.forgive(at, epoch.0, &replica.shadow);
         }
-        cx.shared.truths.leads(at, me.node, epoch.0, &replica.shadow);
+        // Who hears of its election late leads nothing any more.
+        let present = cx.shared.image.partition(at).is_some_and(|state| state.leader_epoch == epoch);
+        cx.shared.truths.leads(at, Who { node: me.node, epoch: epoch.0 }, &replica.shadow, present);
         let after = leader.high_watermark();
         let who = Who { node: me.node, epoch: epoch.0 };
         cx.shared.truths.commits(at, who, &replica.shadow, before.0, after.0);
