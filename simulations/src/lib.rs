@@ -5,13 +5,24 @@
 //! joining, routing in the DHT, gossip, and all of that under churn. [`cluster`] runs whole brokers, kills and restarts
 //! them under a producer, and checks what a consumer reads against what was acknowledged.
 //!
-//! Both are libraries with a thin binary, so that small ones run in the tests.
+//! [`seeds`] runs the machines of `broker` alone, over the real log on a disk that fails, in virtual time: nothing in it
+//! but the seed decides what happens.
+//!
+//! All are libraries with a thin binary, so that small ones run in the tests. The feature `mesh` (on by default) holds
+//! those that need real nodes.
 
+#[cfg(feature = "mesh")]
 pub mod cluster;
+#[cfg(feature = "mesh")]
 pub mod plot;
+#[cfg(feature = "mesh")]
 pub mod process;
 pub mod progress;
 pub mod random;
+#[cfg(feature = "mesh")]
 pub mod report;
+pub mod seeds;
+#[cfg(feature = "mesh")]
 pub mod stats;
+#[cfg(feature = "mesh")]
 pub mod swarm;
