@@ -1,4 +1,5 @@
 //! The commands, one file for each kind.
 
+pub(crate) mod hunt;
 #[cfg(feature = "mesh")]
 pub(crate) mod mesh;
