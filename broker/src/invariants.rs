@@ -15,10 +15,11 @@ pub struct Violation(pub String);
 macro_rules! hold {
     ($condition:expr, $($words:tt)+) => {
         if !$condition {
-            return Err(Violation(format!($($words)+)));
+            return Err($crate::invariants::Violation(format!($($words)+)));
         }
     };
 }
+pub(crate) use hold;
 
 impl Image {
     /// Checks that this is a possible state of a cluster (invariants 7, 9 and 15 of the cluster protocol).

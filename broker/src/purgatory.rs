@@ -8,7 +8,7 @@ use rafka_model::{Monotonic, Offset};
 
 /// The requests parked at one mark of one partition, by the caller's key. Bounded by the requests that a node serves
 /// at once ([`NODE_REQUESTS_MAX`](rafka_model::limits::NODE_REQUESTS_MAX)): each parks at most once here.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Purgatory<K> {
     parked: BTreeMap<K, (Offset, Monotonic)>,
     by_mark: BTreeSet<(Offset, K)>,

@@ -2,7 +2,7 @@
 //! noticed.
 
 /// Which of the rules `R` hold. Without the feature `mutants` (and outside tests): all of them, at no cost.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Rules<R> {
     /// The rule that does not hold.
     #[cfg(any(test, feature = "mutants"))]
@@ -22,6 +22,15 @@ impl<R> Default for Rules<R> {
     }
 }
 
+#[cfg(any(test, feature = "mutants"))]
+impl<R> Rules<R> {
+    /// All but `rule`.
+    #[must_use]
+    pub const fn without(rule: R) -> Self {
+        Self { broken: Some(rule) }
+    }
+}
+
 impl<R: Copy + PartialEq> Rules<R> {
     /// True if `rule` holds.
     #[cfg(any(test, feature = "mutants"))]
@@ -32,6 +41,15 @@ impl<R: Copy + PartialEq> Rules<R> {
     /// True if `rule` holds.
     #[cfg(not(any(test, feature = "mutants")))]
     pub(crate) fn hold(self, _: R) -> bool {
+        true
+    }
+
+    /// True if none is switched off: what a broken rule breaks is not to be asserted.
+    #[cfg(debug_assertions)]
+    pub(crate) fn all_hold(self) -> bool {
+        #[cfg(any(test, feature = "mutants"))]
+        return self.broken.is_none();
+        #[cfg(not(any(test, feature = "mutants")))]
         true
     }
 }

@@ -261,7 +261,7 @@ pub const KEYS: &[Key] = &[
 ];
 
 /// When a record counts as safe (`durability`).
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Durability {
     /// In the memory of every in-sync replica.
     #[default]

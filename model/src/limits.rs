@@ -63,6 +63,20 @@ pub const UNCOMMITTED_BATCHES_MAX: usize = 4096;
 /// Threads that open or close a node's partitions.
 pub const OPEN_THREADS_MAX: usize = 16;
 
+// Replication -----------------------------------------------------------------------------------
+
+/// A follower that lags behind its leader for longer leaves the in-sync set (`replica.lag.time.max.ms`).
+pub const REPLICA_LAG_MS_MAX: u64 = 10_000;
+/// A follower gives a fetch up that is not answered for so long.
+pub const REPLICA_FETCH_TIMEOUT_MS: u64 = 3_000;
+/// A leader sends its proposal of an in-sync set again after a failure of unknown outcome …
+pub const ALTER_PARTITION_RETRY_MS: u64 = 500;
+/// … and if nothing came of it, neither an answer nor another state of the partition.
+pub const ALTER_PARTITION_TIMEOUT_MS: u64 = 3_000;
+/// A replica that the controller would not take into the in-sync set is not proposed again for so long, unless nodes came
+/// or went.
+pub const INELIGIBLE_REPLICA_MS: u64 = 1_000;
+
 // Producers -------------------------------------------------------------------------------------
 
 /// Producer ids that a node gets from the controller at once.
@@ -518,6 +532,7 @@ const _: () = {
     assert!(CONTROL_DEADLINE_MS < EXCHANGE_MS_MAX);
     assert!(DHT_RECORD_BYTES_MAX * 2 <= DHT_PACKET_BYTES_MAX, "a packet carries a record and peers");
     assert!(HEARTBEAT_MS * 4 <= SESSION_MS, "a session survives lost heartbeats");
+    assert!(REPLICA_FETCH_TIMEOUT_MS < SESSION_MS && REPLICA_FETCH_TIMEOUT_MS * 2 < REPLICA_LAG_MS_MAX);
     assert!(PEER_REQUESTS_MAX <= PEER_STREAMS_MAX);
     assert!(KAFKA_DECODED_BYTES_MIN < KAFKA_DECODED_BYTES_MAX);
     assert!(KAFKA_READ_BYTES <= KAFKA_FRAME_FREE_BYTES && KAFKA_FRAME_FREE_BYTES < KAFKA_FRAME_BYTES_MAX);

@@ -47,7 +47,7 @@ use rafka_broker::{ErrorCode, Failure};
 use rafka_log::disk::Disk;
 use rafka_log::{LogError, Shutdown};
 use rafka_model::limits::COLD_READS_MAX;
-use rafka_model::{MetadataIndex, NodeId, Offset, TopicPartition};
+use rafka_model::{MetadataIndex, Monotonic, NodeId, Offset, TopicPartition};
 use tokio::sync::{Semaphore, watch};
 
 pub(crate) use batch_cache::BatchCache;
@@ -117,6 +117,8 @@ struct Inner {
     /// Reads that may block, at once.
     cold: Semaphore,
     waiters: AtomicU64,
+    /// When the heartbeat was sent that the controller answered last, by `clock`.
+    controller_heard: AtomicU64,
     /// Index of the metadata reconciled last.
     reconciled: watch::Sender<MetadataIndex>,
     /// Nobody is parked any more.
@@ -151,6 +153,7 @@ impl Partitions {
             counters: Counters::default(),
             cold: Semaphore::new(COLD_READS_MAX),
             waiters: AtomicU64::new(0),
+            controller_heard: AtomicU64::new(0),
             reconciled: watch::Sender::default(),
             draining: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
@@ -171,6 +174,17 @@ impl Partitions {
             tracing::error!(%error, "reconciliation failed");
             Reconciled::default()
         })
+    }
+
+    /// The time by the clock of the data path.
+    #[must_use]
+    pub fn now(&self) -> Monotonic {
+        self.inner.clock.monotonic()
+    }
+
+    /// The controller has answered a heartbeat that was sent at this time, by [`Self::now`].
+    pub fn heard_controller(&self, sent: Monotonic) {
+        self.inner.controller_heard.fetch_max(sent.0, Ordering::Relaxed);
     }
 
     /// Appends batches to partitions that this node leads; answers when they are as safe as `acks` asks. With
@@ -277,6 +291,11 @@ impl Partitions {
 }
 
 impl Inner {
+    /// When the heartbeat was sent that the controller answered last.
+    fn controller_heard(&self) -> Monotonic {
+        Monotonic(self.controller_heard.load(Ordering::Relaxed))
+    }
+
     /// The replica that this node hosts of the partition.
     fn find(&self, at: TopicPartition) -> Result<Arc<Replica>, Failure> {
         if let Some(replica) = self.replicas.load().get(&at) {

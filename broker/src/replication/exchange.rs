@@ -4,6 +4,15 @@ use rafka_model::{BrokerEpoch, Chunks, LeaderEpoch, NodeId, Offset, PartitionEpo
 
 use crate::ErrorCode;
 
+/// A node in one of its registrations.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Identity {
+    /// Which node.
+    pub node: NodeId,
+    /// Index of its registration (KIP-903).
+    pub broker_epoch: BrokerEpoch,
+}
+
 /// A follower's fetch of partitions that one node leads. A fetcher has one outstanding at a time; several fetchers of a
 /// pair of nodes carry disjoint partitions.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -85,7 +94,7 @@ pub enum Fetched {
 }
 
 /// A leader's proposal of another in-sync set (KIP-497, with broker epochs as of KIP-903).
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct AlterPartition {
     /// Which partition.
     pub at: TopicPartition,

@@ -18,6 +18,7 @@ use crate::bootstrap;
 use crate::controller::{Founding, Joined};
 use crate::datadir::{DataDir, Membership};
 use crate::ops::Health;
+use crate::partitions::Partitions;
 
 /// First pause between two attempts to register.
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -39,6 +40,8 @@ pub struct Registrar {
     pub heartbeat: Duration,
     /// Where the node's place in the cluster is kept.
     pub data: Arc<DataDir>,
+    /// Leads partitions as long as the controller is heard.
+    pub partitions: Arc<Partitions>,
     /// Not ready while not in service.
     pub health: Health,
 }
@@ -165,8 +168,10 @@ impl Registrar {
                 // The sooner the controller hears that the own registration was seen, the sooner it unfences.
                 Ok(()) = images.changed(), if !self.cluster.standing().in_service => {}
             }
+            let sent = self.partitions.now();
             match self.heartbeat(node, epoch).await {
                 Ok(fenced) => {
+                    self.partitions.heard_controller(sent);
                     silent = 0;
                     if fenced {
                         self.health.hold("membership", "out of service until the controller has seen a heartbeat");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rafka_broker::metadata::Image;
+use rafka_broker::replication::{Identity, Members};
 use rafka_broker::{ErrorCode, Failure, LeaderHint};
 use rafka_model::{LeaderEpoch, NodeId, TopicPartition};
 
@@ -11,9 +12,25 @@ use rafka_model::{LeaderEpoch, NodeId, TopicPartition};
 pub(super) struct Known {
     pub(super) image: Arc<Image>,
     pub(super) me: NodeId,
+    /// The nodes in service; the same `Arc` as long as they are the same.
+    pub(super) members: Members,
 }
 
 impl Known {
+    /// What comes after `self`.
+    pub(super) fn next(&self, image: Arc<Image>, me: NodeId) -> Self {
+        let in_service = image.nodes.values().filter(|node| !node.fenced);
+        let members = in_service.map(|node| (node.id, node.epoch)).collect();
+        let members = if *self.members == members { self.members.clone() } else { Arc::new(members) };
+        Self { image, me, members }
+    }
+
+    /// This node in its current registration.
+    pub(super) fn identity(&self) -> Identity {
+        let broker_epoch = self.image.nodes.get(&self.me).map(|node| node.epoch).unwrap_or_default();
+        Identity { node: self.me, broker_epoch }
+    }
+
     /// `topic/partition` for people, by name when the name is known.
     pub(super) fn name(&self, at: TopicPartition) -> String {
         match self.image.topics.get(&at.topic) {

@@ -43,12 +43,14 @@ impl Inner {
         let deadline = Instant::now() + timeout;
         let (acks, partitions) = (request.acks, request.partitions);
         let bytes: usize = partitions.iter().map(|part| part.records.len()).sum();
+        let began = self.clock.monotonic();
         let terms = Terms {
             author,
             acks,
             believed: None,
             now: self.clock.wall(),
-            deadline: self.clock.monotonic().plus(timeout),
+            began,
+            deadline: began.plus(timeout),
             request_bytes: bytes,
         };
         let done = if bytes <= APPEND_INLINE_BYTES_MAX {

@@ -13,7 +13,6 @@ use rafka_model::{MetadataIndex, NodeId, PartitionId, StorageEngine, TopicConfig
 
 use super::Inner;
 use super::folders;
-use super::known::Known;
 use super::meta::{self, Meta};
 use super::replica::Replica;
 
@@ -67,7 +66,8 @@ impl Inner {
         if self.is_stopping() || (known.me == me && image.index < known.image.index) {
             return Reconciled::default();
         }
-        self.known.store(Arc::new(Known { image: image.clone(), me }));
+        let next = Arc::new(known.next(image.clone(), me));
+        self.known.store(next.clone());
         if image.cluster.is_none() {
             // Not metadata of a cluster: says nothing about what should be here.
             return Reconciled::default();
@@ -77,6 +77,9 @@ impl Inner {
             progress.seen.clear();
         }
         let removed = self.remove_what_left(image, me);
+        if !Arc::ptr_eq(&known.members, &next.members) {
+            self.replicas.load().values().for_each(|replica| replica.meet(self, &next.members));
+        }
         progress.seen.retain(|id, _| image.topics.contains_key(id));
         let mut done = Reconciled { removed, ..Reconciled::default() };
         let mut jobs = Vec::new();

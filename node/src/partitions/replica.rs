@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -18,11 +19,12 @@ use parking_lot::{Mutex, MutexGuard};
 use rafka_broker::group::OFFSETS_TOPIC;
 use rafka_broker::metadata::PartitionState;
 use rafka_broker::producer;
-use rafka_broker::replication::{self, Input, Leader, Output, Position, Ticket};
+use rafka_broker::replication::{self, Election, Input, Leader, Output, Position, Ticket};
 use rafka_broker::request::EpochEnd;
 use rafka_broker::{ErrorCode, Failure};
 use rafka_log::disk::Disk;
 use rafka_log::{LogConfig, LogError, LogReader, PartitionLog, Recovery, Shutdown};
+use rafka_model::limits::{REPLICA_LAG_MS_MAX, SESSION_MS};
 use rafka_model::{
     Durability, LeaderEpoch, NodeId, Offset, StorageEngine, Timestamp, TopicConfig, TopicName, TopicPartition,
 };
@@ -186,7 +188,7 @@ impl Replica {
         }
         self.step(inner, &mut writer, Input::Changed(state.clone()));
         if state.leader == Some(me) && writer.leader.is_none() {
-            self.elect(&mut writer, me, state, &config);
+            self.elect(inner, &mut writer, state, &config);
         }
         let role = writer.leader.as_ref().map_or(Role::Follower, |leader| Role::Leader(leader.epoch()));
         let changed = role != before.role;
@@ -199,8 +201,17 @@ impl Replica {
         self.flush_what_restart_found(inner);
     }
 
-    fn elect(&self, writer: &mut Writer, me: NodeId, state: &PartitionState, config: &TopicConfig) {
+    /// Nodes came into service or left it.
+    pub(super) fn meet(&self, inner: &Inner, members: &replication::Members) {
+        let mut writer = self.writer.lock();
+        if writer.leader.as_ref().is_some_and(|leader| !leader.is_sole()) {
+            self.step(inner, &mut writer, Input::Members(members.clone()));
+        }
+    }
+
+    fn elect(&self, inner: &Inner, writer: &mut Writer, state: &PartitionState, config: &TopicConfig) {
         let Some(log) = &writer.log else { return };
+        let known = inner.known.load();
         let position = Position { end: log.log_end(), flushed: log.flushed() };
         let mut high_watermark = self.high_watermark();
         if state.replicas.len() == 1 {
@@ -211,7 +222,16 @@ impl Replica {
             };
             high_watermark = high_watermark.max(kept);
         }
-        writer.leader = Some(Leader::new(me, state, safety(config), position, high_watermark));
+        writer.leader = Some(Leader::new(Election {
+            me: known.identity(),
+            at: self.at,
+            state,
+            config: safety(config),
+            members: known.members.clone(),
+            log: position,
+            high_watermark,
+            now: inner.clock.monotonic(),
+        }));
     }
 
     /// Feeds the machine and does what it says. `mine` is a ticket whose answer the caller wants to have itself.
@@ -234,6 +254,10 @@ impl Replica {
                 }
                 Output::Resign => {
                     writer.leader = None;
+                    continue;
+                }
+                Output::Propose(proposal) => {
+                    tracing::error!(partition = %self.at, isr = ?proposal.isr, "no way to tell the controller of an in-sync set");
                     continue;
                 }
                 Output::Acknowledge(ticket) => (ticket, Ok(())),
@@ -349,5 +373,10 @@ impl Replica {
 }
 
 fn safety(config: &TopicConfig) -> replication::Config {
-    replication::Config { durability: config.durability, min_insync: config.min_insync_replicas }
+    replication::Config {
+        durability: config.durability,
+        min_insync: config.min_insync_replicas,
+        lag_max: Duration::from_millis(REPLICA_LAG_MS_MAX),
+        session: Duration::from_millis(SESSION_MS),
+    }
 }

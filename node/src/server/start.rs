@@ -168,6 +168,7 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
         first: place.first,
         bootstrap: config.mesh.bootstrap.clone(),
         heartbeat: Duration::from_millis(config.cluster.heartbeat_ms),
+        partitions: partitions.clone(),
         health: health.clone(),
     };
     tasks.spawn("registrar", &stop.membership, async move { drop(refuse.send(Some(registrar.run().await))) });

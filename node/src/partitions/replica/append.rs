@@ -46,6 +46,7 @@ pub(in crate::partitions) struct Terms {
     pub(in crate::partitions) acks: Acks,
     pub(in crate::partitions) believed: Option<LeaderEpoch>,
     pub(in crate::partitions) now: Timestamp,
+    pub(in crate::partitions) began: Monotonic,
     pub(in crate::partitions) deadline: Monotonic,
     /// Bytes of the whole request: a batch that is a small part of them must be copied to be kept.
     pub(in crate::partitions) request_bytes: usize,
@@ -86,10 +87,16 @@ impl Replica {
         let standing = self.standing.load();
         let known = inner.known.load();
         let epoch = standing.serve(self.at, terms.believed, &known)?;
+        if writer.leader.as_ref().is_some_and(|leader| !leader.is_sole()) {
+            self.step(inner, writer, Input::ControllerHeard(inner.controller_heard()));
+        }
         let (Some(log), Some(leader)) = (writer.log.as_mut(), writer.leader.as_ref()) else {
             return Err(known.not_leader(self.at));
         };
-        leader.check_acks(terms.acks).map_err(|code| {
+        leader.check_acks(terms.acks, terms.began).map_err(|code| {
+            if code == ErrorCode::NotLeaderOrFollower {
+                return known.not_leader(self.at);
+            }
             let required = standing.config.min_insync_replicas;
             Failure::new(code, format!("{} needs {required} in-sync replicas for acks=all", known.name(self.at)))
         })?;

@@ -75,6 +75,9 @@ impl Replica {
             }
         }
         self.expire_producers(inner, &mut writer, now);
+        if start > before {
+            self.step(inner, &mut writer, Input::LogStart(start));
+        }
         drop(writer);
         if start > before {
             inner.cache.drop_below(self.at, start);
@@ -144,6 +147,7 @@ impl Replica {
             let code = if inner.note_full(&error) { ErrorCode::DiskFull } else { ErrorCode::StorageError };
             Failure::new(code, format!("partition {}: {error}", known.name(self.at)))
         })?;
+        self.step(inner, &mut writer, Input::LogStart(start));
         drop(writer);
         inner.cache.drop_below(self.at, start);
         Ok(start)
