@@ -13,6 +13,7 @@
 
 #[cfg(feature = "mesh")]
 pub mod cluster;
+pub mod explore;
 pub mod hunt;
 #[cfg(feature = "mesh")]
 pub mod plot;

@@ -1,0 +1,84 @@
+//! How much may happen.
+
+use rafka_model::Durability;
+
+/// How much may happen in one exploration. Everything that is not bounded here may happen whenever it can.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Bounds {
+    /// What it is about.
+    pub name: &'static str,
+    /// `durability` of the topic.
+    pub durability: Durability,
+    /// Records that are produced.
+    pub records: u8,
+    /// Records in one answer to a fetch, at most.
+    pub batch: u8,
+    /// The largest leader epoch; the first is 0.
+    pub epochs: u8,
+    /// Processes that are killed; each comes back.
+    pub kills: u8,
+    /// Machines that lose power, and any part of what was not flushed; each comes back.
+    pub cuts: u8,
+    /// Nodes that are fenced though they live.
+    pub fences: u8,
+    /// Times that a follower that is behind is found to lag.
+    pub lags: u8,
+    /// Requests that are given up and sent again, although they may arrive yet.
+    pub retries: u8,
+    /// Messages that arrive twice.
+    pub copies: u8,
+    /// Messages that never arrive.
+    pub losses: u8,
+    /// States after which the search gives up.
+    pub states_max: u64,
+}
+
+/// A choice of bounds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Profile {
+    /// Below a minute on two cores: for CI.
+    Small,
+    /// Minutes to hours.
+    Full,
+}
+
+/// Nothing but one record; the others say what they add.
+const NONE: Bounds = Bounds {
+    name: "",
+    durability: Durability::Replicated,
+    records: 1,
+    batch: 2,
+    epochs: 1,
+    kills: 0,
+    cuts: 0,
+    fences: 0,
+    lags: 0,
+    retries: 0,
+    copies: 0,
+    losses: 0,
+    states_max: 200_000_000,
+};
+
+const SMALL: &[Bounds] = &[
+    Bounds { name: "a node is fenced though it lives", fences: 1, ..NONE },
+    Bounds { name: "a follower lags", lags: 1, epochs: 0, ..NONE },
+    Bounds { name: "a process dies", kills: 1, ..NONE },
+    Bounds { name: "a machine loses power", cuts: 1, ..NONE },
+    Bounds { name: "a machine loses power, fsync", durability: Durability::Fsync, cuts: 1, ..NONE },
+];
+
+const FULL: &[Bounds] = &[
+    Bounds { name: "two records, one death", records: 2, kills: 1, epochs: 2, ..NONE },
+    Bounds { name: "two elections", fences: 2, epochs: 2, ..NONE },
+];
+
+impl Profile {
+    /// The explorations that make it up.
+    #[must_use]
+    pub fn all(self) -> &'static [Bounds] {
+        match self {
+            Self::Small => SMALL,
+            Self::Full => FULL,
+        }
+    }
+}

@@ -1,0 +1,4 @@
+use super::*;
+use rafka_broker::{controller, replication};
+
+fn none(_: &Progress) {}
