@@ -59,5 +59,11 @@ pub fn explore(bounds: &Bounds, without: Option<Mutant>, told: &mut dyn FnMut(&P
     Report { bounds: *bounds, without, progress: found.progress, complete: found.complete, way }
 }
 
+/// The rules of the machines that are explored.
+pub fn rules() -> impl Iterator<Item = Mutant> {
+    let machines = rafka_broker::replication::Rule::ALL.iter().copied().map(Mutant::Replication);
+    machines.chain(rafka_broker::controller::Rule::ALL.iter().copied().map(Mutant::Controller))
+}
+
 #[cfg(test)]
 mod tests;

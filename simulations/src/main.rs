@@ -30,6 +30,8 @@ enum Command {
     Shrink(commands::hunt::OneArgs),
     /// Each rule of the protocol switched off in turn: every time an invariant must break.
     Mutants(commands::hunt::MutantsArgs),
+    /// Everything that can happen to three replicas of one partition, within bounds.
+    Explore(commands::explore::ExploreArgs),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => commands::hunt::replay(&args),
         Command::Shrink(args) => commands::hunt::shrunk(&args),
         Command::Mutants(args) => commands::hunt::mutants(&args),
+        Command::Explore(args) => commands::explore::run(&args),
     };
     match outcome {
         Ok(missed) if missed.is_empty() => ExitCode::SUCCESS,

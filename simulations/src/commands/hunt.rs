@@ -172,14 +172,14 @@ fn complaint(found: &Found, steps: u64, without: Option<Mutant>) -> String {
 }
 
 /// Says from time to time how far it is: a line that is overwritten on a terminal, else a line in ten seconds.
-struct Ticker(Mutex<Instant>, bool);
+pub(super) struct Ticker(Mutex<Instant>, bool);
 
 impl Ticker {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Mutex::new(Instant::now()), std::io::stderr().is_terminal())
     }
 
-    fn tell(&self, words: impl FnOnce() -> String) {
+    pub(super) fn tell(&self, words: impl FnOnce() -> String) {
         let Ok(mut told) = self.0.lock() else { return };
         if self.1 {
             eprint!("\r\x1b[2K{}", words());
@@ -190,7 +190,7 @@ impl Ticker {
         }
     }
 
-    fn end(&self) {
+    pub(super) fn end(&self) {
         if self.1 {
             eprint!("\r\x1b[2K");
         }
