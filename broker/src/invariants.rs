@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rafka_model::limits::TOPIC_PARTITIONS_MAX;
 use rafka_model::{NodeId, PartitionId, TopicPartition};
 
-use crate::metadata::{Image, PartitionState, Topic};
+use crate::metadata::{Cluster, Image, PartitionState, Topic};
 
 /// An invariant that does not hold, in words.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -66,36 +66,55 @@ impl Image {
         hold!((1..=TOPIC_PARTITIONS_MAX as usize).contains(&count), "topic {} has {count} partitions", topic.name);
         hold!(topic.changed <= self.index, "topic {} changed at {}, after {}", topic.name, topic.changed, self.index);
         for (i, state) in topic.partitions.iter().enumerate() {
-            self.check_partition(state).map_err(|Violation(why)| Violation(format!("{}/{i}: {why}", topic.name)))?;
+            self.check_partition(state, topic.min_insync())
+                .map_err(|Violation(why)| Violation(format!("{}/{i}: {why}", topic.name)))?;
         }
         Ok(())
     }
 
-    fn check_partition(&self, state: &PartitionState) -> Result<(), Violation> {
-        let PartitionState { replicas, leader, isr, elr, .. } = state;
+    fn check_partition(&self, state: &PartitionState, min_insync: usize) -> Result<(), Violation> {
+        let PartitionState { replicas, leader, isr, elr, adding, removing, target, last_known_elr, .. } = state;
         hold!(!replicas.is_empty() && distinct(replicas), "replicas {replicas:?}");
-        hold!(!isr.is_empty() && distinct(isr), "isr {isr:?}");
+        hold!(distinct(isr), "isr {isr:?}");
         hold!(distinct(elr), "elr {elr:?}");
-        for replica in replicas {
+        for replica in replicas.iter().chain(target) {
             hold!(self.nodes.contains_key(replica), "replica {replica} is not registered");
         }
-        for member in isr.iter().chain(elr) {
+        for member in isr.iter().chain(elr).chain(last_known_elr) {
             hold!(replicas.contains(member), "{member} is in sync but no replica");
         }
         hold!(!isr.iter().any(|member| elr.contains(member)), "isr {isr:?} and elr {elr:?} overlap");
+        hold!(
+            elr.is_empty() || isr.len() < min_insync.min(replicas.len()),
+            "elr {elr:?}, although {isr:?} are enough to commit"
+        );
+        hold!(!state.recovering || isr.len() <= 1, "isr {isr:?} while {leader:?} recovers");
+        let waits = adding.is_empty() && removing.is_empty();
+        hold!(distinct(target) && (waits || !target.is_empty()), "target {target:?} of {adding:?}, {removing:?}");
+        hold!(adding.iter().all(|id| replicas.contains(id) && target.contains(id)), "adding {adding:?}");
+        hold!(removing.iter().all(|id| replicas.contains(id) && !target.contains(id)), "removing {removing:?}");
         if let Some(leader) = leader {
             hold!(isr.contains(leader), "leader {leader} is not in the isr {isr:?}");
-            hold!(self.nodes.get(leader).is_some_and(|node| !node.fenced), "leader {leader} is fenced");
+        }
+        // Earlier versions left the last in-sync replica in the set when it was fenced.
+        let left_over = leader.is_none() && isr.len() == 1;
+        for member in isr.iter().filter(|_| !left_over) {
+            let serves = self.nodes.get(member).is_some_and(|node| !node.fenced);
+            hold!(serves, "in-sync replica {member} (leader: {leader:?}) is fenced");
         }
         Ok(())
     }
 
-    /// Partitions without a leader although a member of their ISR is in service. None once the controller has said
-    /// all that it has to say; an entry that ends in the middle of a long election may leave some.
+    /// Partitions without a leader although a member of their ISR, or of their ELR if nobody is in sync, is in service.
+    /// None once the controller has said all that it has to say; an entry that ends in the middle of a long election may
+    /// leave some.
     pub fn unled(&self) -> impl Iterator<Item = TopicPartition> {
         let serves = |id: &NodeId| self.nodes.get(id).is_some_and(|node| !node.fenced);
         self.topics.values().flat_map(move |topic| {
-            let unled = move |state: &PartitionState| state.leader.is_none() && state.isr.iter().any(serves);
+            let unled = move |state: &PartitionState| {
+                let able = if state.isr.is_empty() { &state.elr } else { &state.isr };
+                state.leader.is_none() && able.iter().any(serves)
+            };
             let partition = |i| TopicPartition { topic: topic.id, partition: PartitionId(i) };
             (0..).zip(&topic.partitions).filter(move |(_, state)| unled(state)).map(move |(i, _)| partition(i))
         })
@@ -109,11 +128,16 @@ impl Image {
 pub fn transition(before: &Image, after: &Image) -> Result<(), Violation> {
     hold!(before.index <= after.index, "index went from {} back to {}", before.index, after.index);
     hold!(before.next_producer <= after.next_producer, "producer ids from {} again", after.next_producer);
-    if before.cluster.is_some() {
-        hold!(before.cluster == after.cluster, "the cluster was founded again");
+    if let Some(old) = &before.cluster {
+        let level = after.cluster.as_ref().map_or(0, |cluster| cluster.feature_level);
+        let same = Some(Cluster { feature_level: level, ..old.clone() }) == after.cluster;
+        hold!(same, "the cluster was founded again");
+        hold!(old.feature_level <= level, "feature level went from {} back to {level}", old.feature_level);
     }
+    hold!(before.last_node <= after.last_node, "node ids after {} again", after.last_node);
     for (id, old) in &before.nodes {
-        let Some(new) = after.nodes.get(id) else { return Err(Violation(format!("node {id} vanished"))) };
+        // Removed; that it had no replicas is checked where the image is.
+        let Some(new) = after.nodes.get(id) else { continue };
         hold!(old.peer_id == new.peer_id, "node {id} became another peer");
         hold!(old.epoch <= new.epoch, "epoch of node {id} went from {} to {}", old.epoch, new.epoch);
     }
@@ -141,6 +165,13 @@ fn partition_transition(old: &PartitionState, new: &PartitionState) -> Result<()
         "changed in partition epoch {} → {}",
         old.partition_epoch,
         new.partition_epoch
+    );
+    let stays = old.replicas.iter().all(|id| new.replicas.contains(id));
+    hold!(
+        stays || old.leader_epoch < new.leader_epoch,
+        "replicas {:?} became {:?} in one epoch",
+        old.replicas,
+        new.replicas
     );
     // Also when nobody led between: an election is a new epoch, or a leader that was away could go on as if it were not.
     if old.leader_epoch == new.leader_epoch && new.leader.is_some() {
@@ -173,11 +204,20 @@ mod tests {
 
     #[test]
     fn contradictions_are_named() {
-        assert!(broken(|image| partition(image).isr.clear()).contains("/1: isr []"));
+        assert!(broken(|image| partition(image).isr.clear()).contains("is not in the isr []"));
+        assert!(broken(|image| partition(image).adding.push(NodeId(1))).contains("target []"));
+        assert!(broken(|image| partition(image).target.push(NodeId(99))).contains("99 is not registered"));
         assert!(broken(|image| partition(image).replicas.push(NodeId(99))).contains("99 is not registered"));
         assert!(broken(|image| partition(image).leader = Some(NodeId(99))).contains("leader 99"));
         assert!(broken(|image| image.nodes.values_mut().for_each(|node| node.fenced = true)).contains("fenced"));
         assert!(broken(|image| partition(image).elr = partition(image).isr.clone()).contains("overlap"));
+        assert!(
+            broken(|image| {
+                partition(image).replicas = vec![NodeId(2), NodeId(3)];
+                partition(image).elr = vec![NodeId(3)];
+            })
+            .contains("enough to commit")
+        );
         assert!(broken(|image| image.topic_ids.clear()).contains("names"));
         assert!(broken(|image| image.cluster = None).contains("founded"));
         assert!(broken(|image| image.voters.extend([NodeId(1), NodeId(1)])).contains("voters repeat"));

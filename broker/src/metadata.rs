@@ -60,6 +60,23 @@ pub enum Delta {
         /// Which node.
         id: NodeId,
     },
+    /// A node is to be emptied, or is no longer.
+    NodeDraining {
+        /// Which node.
+        id: NodeId,
+        /// [`Node::draining`] from here on.
+        draining: bool,
+    },
+    /// A node without replicas is gone for good; its id is never given out again.
+    NodeRemoved {
+        /// Which node.
+        id: NodeId,
+    },
+    /// The cluster behaves by this version from here on.
+    FeatureLevelChanged {
+        /// Larger than before.
+        level: u32,
+    },
     /// A topic was made, with all its partitions.
     TopicCreated(Topic),
     /// A topic and its records are gone.
@@ -75,6 +92,13 @@ pub enum Delta {
         key: String,
         /// New value; `None` goes back to the default.
         value: Option<String>,
+    },
+    /// Partitions of a topic are to have so many replicas from here on.
+    TopicReplicationChanged {
+        /// Which topic.
+        id: TopicId,
+        /// [`Topic::replication_factor`] from here on.
+        replication_factor: u16,
     },
     /// A partition was added or its state changed.
     PartitionChanged {
@@ -145,10 +169,17 @@ pub struct Node {
     /// Gets no replicas and no leaderships, and gives those away that it has.
     #[serde(default)]
     pub draining: bool,
+    /// Largest feature level that its program knows.
+    #[serde(default = "first_level")]
+    pub features_max: u32,
 }
 
 fn normal_weight() -> u32 {
     1000
+}
+
+fn first_level() -> u32 {
+    1
 }
 
 /// A topic and its partitions.
@@ -160,7 +191,7 @@ pub struct Topic {
     pub name: TopicName,
     /// Overrides.
     pub configs: BTreeMap<String, String>,
-    /// Resolved at creation.
+    /// Resolved at creation; changes when all partitions are reassigned to another number of replicas.
     pub replication_factor: u16,
     /// By index, dense from 0.
     pub partitions: Vec<PartitionState>,
@@ -185,13 +216,17 @@ pub struct PartitionState {
     /// Eligible leader replicas (KIP-966): not in sync, but certain to have every committed record.
     #[serde(default)]
     pub elr: Vec<NodeId>,
-    /// Of a reassignment under way (KIP-455): replicas that are new.
+    /// Of a reassignment under way (KIP-455): replicas that are new; they stand behind all others in `replicas`.
     #[serde(default)]
     pub adding: Vec<NodeId>,
     /// Of a reassignment under way (KIP-455): replicas that will go.
     #[serde(default)]
     pub removing: Vec<NodeId>,
-    /// Who was in sync or eligible last, once nobody is any more: where an unclean recovery looks (KIP-966).
+    /// Of a reassignment that waits or is under way: the replicas it ends with, in order of preference.
+    #[serde(default)]
+    pub target: Vec<NodeId>,
+    /// Who was in sync or eligible since fewer than `min.insync.replicas` are in sync, and is no longer: where an unclean
+    /// recovery looks (KIP-966).
     #[serde(default)]
     pub last_known_elr: Vec<NodeId>,
     /// The leader was elected uncleanly and has not said yet that it recovered.
@@ -261,7 +296,33 @@ impl Image {
     }
 }
 
+impl PartitionState {
+    /// The replicas that it has, or will have once its reassignment is done, in order of preference.
+    #[must_use]
+    pub fn goal(&self) -> &[NodeId] {
+        if self.target.is_empty() { &self.replicas } else { &self.target }
+    }
+
+    /// Replicas come or go.
+    #[must_use]
+    pub fn is_moving(&self) -> bool {
+        !self.adding.is_empty() || !self.removing.is_empty()
+    }
+
+    /// A reassignment was asked for and has not begun.
+    #[must_use]
+    pub fn awaits_move(&self) -> bool {
+        !self.target.is_empty() && !self.is_moving()
+    }
+}
+
 impl Topic {
+    /// `min.insync.replicas`, at least 1.
+    #[must_use]
+    pub fn min_insync(&self) -> usize {
+        self.configs.get("min.insync.replicas").and_then(|value| value.parse().ok()).unwrap_or(1).max(1)
+    }
+
     /// The state of one partition.
     #[must_use]
     pub fn partition(&self, id: PartitionId) -> Option<&PartitionState> {

@@ -32,6 +32,7 @@ pub(crate) fn node(id: u64) -> Node {
         version: "0.1.0".to_owned(),
         fenced: true,
         draining: false,
+        features_max: 1,
     }
 }
 

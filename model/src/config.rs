@@ -256,7 +256,13 @@ pub const KEYS: &[Key] = &[
         name: "unclean.leader.election.enable",
         default: "false",
         kind: Kind::Boolean,
-        doc: "Lets a replica lead that may lack committed records; without effect while partitions have one replica.",
+        doc: "Lets a replica lead that may lack committed records, where no other is left: as `unclean.recovery.strategy=aggressive`, unless that is set.",
+    },
+    Key {
+        name: "unclean.recovery.strategy",
+        default: "none",
+        kind: Kind::Choice(&["none", "balanced", "aggressive"]),
+        doc: "Who leads when no replica is left that surely has every committed record: nobody (`none`), the one whose log reaches furthest once all that were in sync last are there (`balanced`), or the first that is there (`aggressive`).",
     },
 ];
 
@@ -278,6 +284,18 @@ pub enum StorageEngine {
     File,
     /// Memory only.
     Memory,
+}
+
+/// Who leads when no replica is left that surely has every committed record (`unclean.recovery.strategy`, KIP-966).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum UncleanRecovery {
+    /// Nobody, until an operator says otherwise.
+    #[default]
+    None,
+    /// Of those that were in sync last, once all of them are in service: the one whose log reaches furthest.
+    Balanced,
+    /// The first that is in service.
+    Aggressive,
 }
 
 /// What happens to old segments (`cleanup.policy`); at least one is set.
@@ -336,6 +354,8 @@ pub struct TopicConfig {
     pub segment_ms: u64,
     /// `storage.engine`.
     pub storage_engine: StorageEngine,
+    /// `unclean.recovery.strategy`, and what `unclean.leader.election.enable` makes of it.
+    pub unclean_recovery: UncleanRecovery,
 }
 
 /// Why a configuration was refused.
@@ -481,6 +501,11 @@ impl TopicConfig {
         let small = |name: &str| u32::try_from(number(name)).unwrap_or(u32::MAX);
         let limit = |name: &str| u64::try_from(number(name)).ok();
         let policy = text("cleanup.policy");
+        // Kafka's older key counts unless the newer one is set.
+        let aggressive = match overrides.get("unclean.recovery.strategy") {
+            Some(strategy) => strategy == "aggressive",
+            None => text("unclean.leader.election.enable") == "true",
+        };
         Ok(Self {
             cleanup: CleanupPolicy { delete: policy.contains("delete"), compact: policy.contains("compact") },
             compression: match text("compression.type") {
@@ -510,6 +535,11 @@ impl TopicConfig {
                 StorageEngine::Memory
             } else {
                 StorageEngine::File
+            },
+            unclean_recovery: match text("unclean.recovery.strategy") {
+                _ if aggressive => UncleanRecovery::Aggressive,
+                "balanced" => UncleanRecovery::Balanced,
+                _ => UncleanRecovery::None,
             },
         })
     }

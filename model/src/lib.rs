@@ -19,7 +19,7 @@ mod time;
 pub use batch::{BatchBuilder, BatchError, BatchHeader, Header, Record, RecordBatch};
 pub use chunks::Chunks;
 pub use compression::Compression;
-pub use config::{CleanupPolicy, Durability, StorageEngine, TopicConfig};
+pub use config::{CleanupPolicy, Durability, StorageEngine, TopicConfig, UncleanRecovery};
 pub use ids::{
     BootId, BrokerEpoch, ClusterId, DirectoryId, LeaderEpoch, MetadataIndex, NodeId, Offset, PartitionEpoch,
     PartitionId, ProducerId, TopicId, TopicPartition,

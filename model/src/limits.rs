@@ -458,6 +458,22 @@ pub const CBOR_DEPTH_MAX: usize = 32;
 pub const HEARTBEAT_MS: u64 = 500;
 /// … and is fenced after silence of this length (KIP-631 calls it the session).
 pub const SESSION_MS: u64 = 6_000;
+/// Reassignments that one node takes part in at once; others wait.
+pub const REASSIGNMENTS_PER_NODE_MAX: usize = 5;
+/// Replicas of a node that has been out of service for this long move to others.
+pub const DEAD_NODE_MS: u64 = 15 * 60_000;
+/// The controller looks this often whether preferred leaders should lead again (Kafka's) …
+pub const LEADER_BALANCE_MS: u64 = 300_000;
+/// … and moves leaderships where more than this share of a node's is elsewhere, in percent …
+pub const LEADER_IMBALANCE_PERCENT_MAX: usize = 10;
+/// … at most so many at once.
+pub const LEADER_BALANCE_MOVES_MAX: usize = 1000;
+/// A replica that did not say how far its log reaches is asked again after this time.
+pub const RECOVERY_ASK_MS: u64 = 2_000;
+/// Replicas of one partition, those that come and go with it.
+pub const PARTITION_REPLICAS_MAX: usize = 32;
+/// Replicas of a partition of an internal topic, where there are so many brokers.
+pub const INTERNAL_REPLICATION_FACTOR: u16 = 3;
 /// Requests the controller folds into one entry.
 pub const CONTROLLER_BATCH_MAX: usize = 1000;
 /// Admin requests waiting for the controller.

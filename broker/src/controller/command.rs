@@ -1,13 +1,11 @@
 //! What the controller is asked, and what it answers.
 
-use std::collections::BTreeMap;
+use rafka_model::{BrokerEpoch, LeaderEpoch, MetadataIndex, NodeId, Offset, PartitionEpoch, TopicPartition};
 
-use rafka_model::limits::{ADDRESS_BYTES_MAX, LABEL_BYTES_MAX, NODE_ADDRESSES_MAX};
-use rafka_model::{BootId, BrokerEpoch, DirectoryId, MetadataIndex, NodeId};
-
-use crate::metadata::{Node, Role};
+use super::Registration;
+use crate::Failure;
+use crate::replication::AlterPartition;
 use crate::request::{Admin, AdminReply};
-use crate::{ErrorCode, Failure};
 
 /// A request for a change of metadata.
 #[derive(Clone, Debug)]
@@ -32,6 +30,52 @@ pub enum Command {
         /// Its registration; an older one is refused.
         epoch: BrokerEpoch,
     },
+    /// A leader proposes another in-sync set.
+    AlterPartition(AlterPartition),
+    /// Logs of a node could not be recovered, or their disk died: it begins anew there, without a record. It must do so
+    /// only in the leader epoch that comes of this.
+    ReplicaFailed {
+        /// Which node.
+        node: NodeId,
+        /// Its registration; an older one is refused.
+        epoch: BrokerEpoch,
+        /// Where.
+        partitions: Vec<TopicPartition>,
+    },
+    /// A replica's answer to a [`Question`].
+    LogEnd(LogEnd),
+    /// A node is to be emptied: its leaderships go at once, its replicas one after another. Or no longer: moves that have
+    /// not begun are called off.
+    Drain {
+        /// Which node.
+        node: NodeId,
+        /// To be emptied.
+        on: bool,
+    },
+    /// A drained node goes for good.
+    Decommission {
+        /// Which node.
+        node: NodeId,
+    },
+    /// Partitions get other replicas (KIP-455); `None` calls a reassignment off.
+    Reassign(Vec<(TopicPartition, Option<Vec<NodeId>>)>),
+    /// Partitions get other leaders (KIP-460).
+    Elect {
+        /// Which; none means all for which it would change something.
+        partitions: Vec<TopicPartition>,
+        /// Who shall lead.
+        how: Election,
+    },
+    /// The cluster's behaviour changes to that of a newer version, once all nodes know it.
+    Upgrade {
+        /// Feature level; larger than the present one.
+        level: u32,
+    },
+    /// The metadata quorum has changed its voters.
+    VotersChanged {
+        /// By node id.
+        voters: Vec<NodeId>,
+    },
     /// A change of topics.
     Admin {
         /// What to change.
@@ -41,33 +85,62 @@ pub enum Command {
     },
 }
 
-/// What a node says of itself when it registers.
+/// Who shall lead (KIP-460).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Election {
+    /// The first replica, if it is in sync.
+    Preferred,
+    /// Where nobody leads: any replica in service, though acknowledged records may be lost.
+    Unclean,
+}
+
+/// How far a replica's log reaches.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LogEnd {
+    /// Which partition.
+    pub at: TopicPartition,
+    /// Whose log.
+    pub node: NodeId,
+    /// Its registration.
+    pub broker_epoch: BrokerEpoch,
+    /// As in the question.
+    pub partition_epoch: PartitionEpoch,
+    /// Epoch of its last record; `None` if it is empty.
+    pub last_epoch: Option<LeaderEpoch>,
+    /// Offset behind its last record.
+    pub end: Offset,
+}
+
+/// What the controller wants to know of a replica before it elects a leader uncleanly: [`LogEnd`]. Answers may get lost:
+/// it asks again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Question {
+    /// Which partition.
+    pub at: TopicPartition,
+    /// Whom to ask.
+    pub node: NodeId,
+    /// Its registration; another is not meant.
+    pub broker_epoch: BrokerEpoch,
+    /// State of the partition to which the answer belongs.
+    pub partition_epoch: PartitionEpoch,
+}
+
+/// Something that an operator should read in the log.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Registration {
-    /// libp2p peer id, as text; the door has checked that the sender owns it.
-    pub peer_id: String,
-    /// Its data directory.
-    pub directory: DirectoryId,
-    /// Boot of its machine.
-    pub boot: BootId,
-    /// Random for each start of the process.
-    pub incarnation: [u8; 16],
-    /// Mesh addresses, multiaddrs as text, without `/p2p`.
-    pub addresses: Vec<String>,
-    /// Addresses of its lanes, multiaddrs as text, without `/p2p`; none if it has no lanes.
-    pub lanes: Vec<String>,
-    /// Kafka endpoints by listener name: `host:port`.
-    pub kafka: BTreeMap<String, String>,
-    /// Address of its ops HTTP.
-    pub ops: Option<String>,
-    /// Failure domain.
-    pub rack: Option<String>,
-    /// Weight in placement, 1000 is normal; 0 takes nothing new.
-    pub weight_milli: u32,
-    /// Part it plays.
-    pub role: Role,
-    /// Program version.
-    pub version: String,
+pub enum Event {
+    /// A leader was elected that may lack acknowledged records.
+    UncleanElection {
+        /// Which partition.
+        at: TopicPartition,
+        /// Who leads now.
+        leader: NodeId,
+        /// In which epoch.
+        leader_epoch: LeaderEpoch,
+        /// Who had all records, as far as is known.
+        last_known: Vec<NodeId>,
+    },
+    /// A node that is being drained has no replicas left.
+    Drained(NodeId),
 }
 
 /// The outcome of a command, to be released once `index` is applied.
@@ -79,6 +152,9 @@ pub struct Decision {
     pub index: MetadataIndex,
 }
 
+/// Per partition, in the order asked.
+pub type Outcomes = Vec<(TopicPartition, Result<(), Failure>)>;
+
 /// An answer to the [`Command`] of the same kind.
 #[derive(Clone, Debug)]
 pub enum Answer {
@@ -86,6 +162,22 @@ pub enum Answer {
     Registered(Registered),
     /// To [`Command::Leave`]; also when the node was out of service already.
     Left,
+    /// To [`Command::AlterPartition`]: the partition epoch of the state that came of it. What that state is, the metadata
+    /// log says: the proposal may have completed a reassignment.
+    Altered(PartitionEpoch),
+    /// To [`Command::ReplicaFailed`], [`Command::LogEnd`], [`Command::Upgrade`] and [`Command::VotersChanged`].
+    Done,
+    /// To [`Command::Drain`]: so many replicas are left on the node.
+    Draining {
+        /// 0: the node may be decommissioned.
+        replicas: u32,
+    },
+    /// To [`Command::Decommission`].
+    Decommissioned,
+    /// To [`Command::Reassign`].
+    Reassigned(Outcomes),
+    /// To [`Command::Elect`].
+    Elected(Outcomes),
     /// To [`Command::Admin`].
     Admin(AdminReply),
     /// The command changed nothing.
@@ -108,68 +200,4 @@ pub struct Heartbeat {
     pub fenced: bool,
     /// Index of the last decision: a node behind it has something to pull.
     pub index: MetadataIndex,
-}
-
-impl Registration {
-    /// Checks what a peer claims against the limits.
-    ///
-    /// # Errors
-    /// [`ErrorCode::InvalidRequest`] names the field.
-    pub(super) fn check(&self) -> Result<(), Failure> {
-        let labels = [Some(&self.peer_id), self.rack.as_ref(), Some(&self.version)];
-        let long = |text: &String| text.len() > ADDRESS_BYTES_MAX;
-        let wrong = if self.peer_id.is_empty() {
-            "no peer id".to_owned()
-        } else if labels.into_iter().flatten().any(|label| label.len() > LABEL_BYTES_MAX) {
-            format!("a peer id, rack or version of more than {LABEL_BYTES_MAX} bytes")
-        } else if self.addresses.len().max(self.lanes.len()) > NODE_ADDRESSES_MAX
-            || self.kafka.len() > NODE_ADDRESSES_MAX
-        {
-            format!("more than {NODE_ADDRESSES_MAX} mesh or lane addresses or Kafka listeners")
-        } else if self.addresses.iter().chain(&self.lanes).chain(&self.ops).any(long)
-            || self.kafka.iter().any(|(name, address)| name.len() > LABEL_BYTES_MAX || long(address))
-        {
-            format!("an address of more than {ADDRESS_BYTES_MAX} bytes")
-        } else {
-            return Ok(());
-        };
-        Err(Failure::new(ErrorCode::InvalidRequest, format!("registration has {wrong}")))
-    }
-
-    /// The node of this registration, out of service.
-    pub(super) fn node(&self, id: NodeId, epoch: BrokerEpoch) -> Node {
-        let Self {
-            peer_id,
-            directory,
-            boot,
-            incarnation,
-            addresses,
-            lanes,
-            kafka,
-            ops,
-            rack,
-            weight_milli,
-            role,
-            version,
-        } = self.clone();
-        let fenced = true;
-        Node {
-            id,
-            peer_id,
-            directory,
-            epoch,
-            boot,
-            incarnation,
-            addresses,
-            lanes,
-            kafka,
-            ops,
-            rack,
-            weight_milli,
-            role,
-            version,
-            fenced,
-            draining: false,
-        }
-    }
 }

@@ -4,10 +4,10 @@ use rafka_model::limits::{ENTRY_BYTES_MAX, ENTRY_DELTAS_MAX};
 use rafka_model::{MetadataIndex, cbor};
 
 use crate::metadata::{Delta, Entry, Image, Node};
-use crate::placement::Loads;
 use crate::{ErrorCode, Failure};
 
 use super::rules::{Rule, Rules};
+use super::standing::Standing;
 
 /// Bytes of an entry beside its deltas.
 const ENVELOPE_BYTES: usize = 64;
@@ -17,8 +17,9 @@ const ENVELOPE_BYTES: usize = 64;
 pub(super) struct Journal {
     /// Its index is that of the last entry, the open one once that has a delta.
     overlay: Image,
-    /// Replicas of the overlay by node.
-    loads: Loads,
+    standing: Standing,
+    /// Deltas written so far.
+    written: u64,
     sealed: Vec<Entry>,
     open: Vec<Delta>,
     open_bytes: usize,
@@ -26,17 +27,21 @@ pub(super) struct Journal {
 
 impl Journal {
     pub(super) fn new(image: Image) -> Self {
-        let mut loads = Loads::default();
-        image.topics.values().flat_map(|topic| &topic.partitions).for_each(|state| loads.add(&state.replicas));
-        Self { overlay: image, loads, sealed: Vec::new(), open: Vec::new(), open_bytes: 0 }
+        let standing = Standing::new(&image);
+        Self { overlay: image, standing, written: 0, sealed: Vec::new(), open: Vec::new(), open_bytes: 0 }
     }
 
     pub(super) fn image(&self) -> &Image {
         &self.overlay
     }
 
-    pub(super) fn loads(&self) -> &Loads {
-        &self.loads
+    pub(super) fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// Grows with every delta.
+    pub(super) fn written(&self) -> u64 {
+        self.written
     }
 
     /// Writes deltas that belong into one entry.
@@ -98,26 +103,9 @@ impl Journal {
         if self.open.is_empty() {
             self.overlay.index.0 += 1;
         }
-        self.count(&delta);
+        self.standing.note(&self.overlay, &delta);
         self.overlay.apply_delta(self.overlay.index, &delta).expect("what the controller decides can be applied");
         self.open.push(delta);
-    }
-
-    /// Keeps `loads` in step; `delta` is not applied yet.
-    fn count(&mut self, delta: &Delta) {
-        match delta {
-            Delta::TopicCreated(topic) => topic.partitions.iter().for_each(|state| self.loads.add(&state.replicas)),
-            Delta::TopicDeleted { id } => {
-                let partitions = self.overlay.topics.get(id).map_or(&[][..], |topic| &topic.partitions);
-                partitions.iter().for_each(|state| self.loads.remove(&state.replicas));
-            }
-            Delta::PartitionChanged { partition, state } => {
-                if let Some(old) = self.overlay.partition(*partition) {
-                    self.loads.remove(&old.replicas);
-                }
-                self.loads.add(&state.replicas);
-            }
-            _ => {}
-        }
+        self.written += 1;
     }
 }

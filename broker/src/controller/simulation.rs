@@ -42,18 +42,24 @@ struct Simulation {
     blocks: BTreeSet<ProducerId>,
 }
 
-const CONFIG: Config = Config { session_ms: 6_000, num_partitions: 2 };
+const CONFIG: Config = Config {
+    session_ms: 6_000,
+    num_partitions: 2,
+    replication_factor_max: 1,
+    dead_node_ms: 900_000,
+    leader_balance_ms: 300_000,
+};
 const IDENTITIES: u64 = 6;
 
 impl Simulation {
     fn new(seed: u64, broken: Option<Rule>) -> Self {
         let rules = Rules { broken };
         let now = Monotonic(1);
-        let mut simulation = Self {
+        Self {
             random: Random(seed),
             rules,
             now,
-            controller: Controller::new(Image::default(), CONFIG, now),
+            controller: Controller::with_rules(Image::default(), CONFIG, now, rules),
             committed: Image::default(),
             trace: Vec::new(),
             processes: Vec::new(),
@@ -63,9 +69,7 @@ impl Simulation {
             topic_ids: BTreeSet::new(),
             epochs: BTreeSet::new(),
             blocks: BTreeSet::new(),
-        };
-        simulation.controller.rules = rules;
-        simulation
+        }
     }
 
     fn run(&mut self, steps: u32) -> Result<(), String> {
@@ -120,6 +124,8 @@ impl Simulation {
             weight_milli: 1000,
             role: if who == 5 { Role::Gateway } else { Role::Broker },
             version: String::new(),
+            features_max: 1,
+            unclean: false,
         };
         let command = match self.controller.overlay().cluster {
             None => {
@@ -287,8 +293,7 @@ impl Simulation {
     /// The driver dies in the middle of a commit; another controller goes on from what was committed.
     fn crash(&mut self) -> Result<(), String> {
         self.commit(true)?;
-        self.controller = Controller::new(self.committed.clone(), CONFIG, self.now);
-        self.controller.rules = self.rules;
+        self.controller = Controller::with_rules(self.committed.clone(), CONFIG, self.now, self.rules);
         self.processes.iter_mut().for_each(|process| process.heard = None);
         self.heard.clear();
         self.commit(false)
@@ -307,8 +312,8 @@ impl Simulation {
             return Err("a partition has no leader after all nodes came back".to_owned());
         }
         let mut loads = Loads::default();
-        states.for_each(|state| loads.add(&state.replicas));
-        if loads != *self.controller.journal.loads() {
+        states.for_each(|state| loads.add(state.goal()));
+        if loads != self.controller.journal.standing().loads {
             return Err("loads do not match the image".to_owned());
         }
         Ok(())

@@ -24,6 +24,8 @@ fn registration(who: u8) -> Registration {
         weight_milli: 1000,
         role: Role::Broker,
         version: "0.1.0".to_owned(),
+        features_max: 1,
+        unclean: false,
     }
 }
 
@@ -193,7 +195,8 @@ fn silence_fences_and_a_heartbeat_brings_the_same_leader_back_in_a_new_epoch() {
     };
     assert_eq!(cluster.leaders("orders"), expected(false));
     let topic = cluster.applied.topics.values().next().expect("one");
-    assert!(topic.partitions.iter().all(|state| state.isr == state.replicas), "the only copy stays in sync");
+    let certain = |state: &PartitionState| [&state.isr[..], &state.elr].concat() == state.replicas;
+    assert!(topic.partitions.iter().all(certain), "the only copy stays eligible");
     cluster.heartbeat(2, SESSION_MS + 1).expect("same registration");
     assert_eq!(cluster.leaders("orders"), expected(true));
 }
@@ -236,10 +239,22 @@ fn a_second_process_with_a_live_identity_is_refused_and_a_repeated_registration_
 }
 
 #[test]
-fn another_data_directory_is_another_node() {
+fn another_data_directory_is_taken_once_the_old_one_is_out_of_service_and_holds_nothing() {
     let mut cluster = Cluster::new(2);
+    cluster.create(new_topic("orders", 4)).expect("created");
     let swapped = Registration { directory: DirectoryId([99; 16]), ..registration(2) };
-    assert_eq!(refused(cluster.evaluate(Command::Register(swapped), 9 * SESSION_MS)), ErrorCode::InvalidRequest);
+    let early = cluster.evaluate(Command::Register(swapped.clone()), SESSION_MS);
+    assert_eq!(refused(early), ErrorCode::DuplicateBrokerRegistration);
+    cluster.heartbeat(1, SESSION_MS - 1).expect("lives");
+    cluster.tick(SESSION_MS);
+    let back = registered(&cluster.evaluate(Command::Register(swapped), SESSION_MS));
+    assert_eq!(back.node, NodeId(2));
+    cluster.commit();
+    cluster.heartbeat(2, SESSION_MS + 1).expect("current");
+    let topic = cluster.applied.topics.values().next().expect("one");
+    let lost = topic.partitions.iter().find(|state| state.replicas == [NodeId(2)]).expect("of four");
+    assert_eq!((lost.leader, &lost.isr[..], &lost.elr[..]), (None, &[][..], &[][..]));
+    assert_eq!(lost.last_known_elr, [NodeId(2)]);
 }
 
 #[test]
@@ -346,7 +361,7 @@ fn replicated_partitions_move_to_the_next_in_sync_replica() {
     assert_eq!((state.leader_epoch, state.partition_epoch), (LeaderEpoch(8), PartitionEpoch(8)));
     cluster.tick(3_000 + SESSION_MS);
     let state = &cluster.applied.topics[&TopicId([1; 16])].partitions[0];
-    assert_eq!((state.leader, &state.isr[..]), (None, &ids[2..]));
+    assert_eq!((state.leader, &state.isr[..], &state.elr[..]), (None, &[][..], &ids[2..]));
 }
 
 #[test]

@@ -13,11 +13,15 @@ use super::rules::Rule;
 use crate::describe::{describe_topic, unknown_topic, unknown_topic_id};
 use crate::group::OFFSETS_TOPIC;
 use crate::metadata::{Delta, PartitionState, Role, Topic};
-use crate::placement::{Candidate, place};
+use crate::placement::place;
 use crate::request::{Admin, AdminReply, ConfigChange, NewTopic, TopicDescription, TopicReply};
 use crate::{ErrorCode, Failure};
 
 const STORAGE_ENGINE: &str = "storage.engine";
+const DURABILITY: &str = "durability";
+const MIN_INSYNC: &str = "min.insync.replicas";
+/// Replicas of a topic whose creator names no number, where there are so many brokers.
+const REPLICATION_FACTOR_DEFAULT: u16 = 3;
 
 type Outcome = Result<(TopicDescription, MetadataIndex), Failure>;
 
@@ -73,17 +77,7 @@ impl Controller {
         if !(1..=TOPIC_PARTITIONS_MAX).contains(&partitions) {
             return Err(wrong_count(&name, partitions));
         }
-        let replication_factor = match new.replication_factor {
-            None | Some(1) => 1,
-            Some(0) => {
-                let text = format!("topic {name} needs at least 1 replica");
-                return Err(Failure::new(ErrorCode::InvalidReplicationFactor, text));
-            }
-            Some(_) => {
-                let text = "replication is not available in this version; use 1";
-                return Err(Failure::new(ErrorCode::InvalidReplicationFactor, text));
-            }
-        };
+        let replication_factor = self.factor(&name, new.replication_factor)?;
         check_configs(&name, &new.configs)?;
         let partitions = self.place(id, 0..partitions, replication_factor)?;
         self.write_topic(name, id, new.configs, replication_factor, partitions, validate_only)
@@ -101,7 +95,19 @@ impl Controller {
             return Err(wrong_count(&name, partitions));
         }
         check_configs(&name, &new.configs)?;
-        let replication_factor = 1;
+        let replication_factor = u16::try_from(new.assignments[0].len()).unwrap_or(u16::MAX);
+        let most = self.config.replication_factor_max;
+        if replication_factor > most {
+            let text = match self.replicates() {
+                true => {
+                    format!("partitions of topic {name} cannot have {replication_factor} replicas, only 1 to {most}")
+                }
+                false => format!(
+                    "partition of topic {name} is assigned to {replication_factor} nodes, it has 1 replica in this version"
+                ),
+            };
+            return Err(Failure::new(ErrorCode::InvalidReplicaAssignment, text));
+        }
         let partitions = self.assign(new.assignments, replication_factor)?;
         self.write_topic(name, id, new.configs, replication_factor, partitions, validate_only)
     }
@@ -110,15 +116,37 @@ impl Controller {
         &mut self,
         name: TopicName,
         id: TopicId,
-        configs: BTreeMap<String, String>,
+        mut configs: BTreeMap<String, String>,
         replication_factor: u16,
         partitions: Vec<PartitionState>,
         validate_only: bool,
     ) -> Outcome {
+        if replication_factor >= 3 {
+            // With a minimum of 1 an acknowledged record may be in one place only.
+            configs.entry(MIN_INSYNC.to_owned()).or_insert_with(|| "2".to_owned());
+        }
         let changed = MetadataIndex(0);
         let topic = Topic { id, name, configs, replication_factor, partitions, changed };
         let description = describe_topic(&topic);
         self.write(vec![Delta::TopicCreated(topic)], description, validate_only)
+    }
+
+    /// How many replicas the partitions of a new topic get.
+    fn factor(&self, name: &TopicName, wanted: Option<u16>) -> Result<u16, Failure> {
+        let most = self.config.replication_factor_max;
+        let brokers = u16::try_from(self.candidates().len()).unwrap_or(u16::MAX);
+        let text = match wanted {
+            None => return Ok(REPLICATION_FACTOR_DEFAULT.min(most).min(brokers).max(1)),
+            Some(1) => return Ok(1),
+            Some(0) => format!("topic {name} needs at least 1 replica"),
+            Some(_) if !self.replicates() => "replication is not available in this version; use 1".to_owned(),
+            Some(many) if many > most => format!("topic {name} cannot have {many} replicas, only 1 to {most}"),
+            Some(many) if many > brokers => {
+                format!("topic {name} cannot have {many} replicas: {brokers} brokers are in service")
+            }
+            Some(fits) => return Ok(fits),
+        };
+        Err(Failure::new(ErrorCode::InvalidReplicationFactor, text))
     }
 
     /// The name, if a new topic may have it.
@@ -184,6 +212,13 @@ impl Controller {
             if now == then {
                 continue;
             }
+            let replicated = topic.partitions.iter().any(|state| state.replicas.len() > 1);
+            if key == DURABILITY && effective(then) == "fsync" && effective(now) != "fsync" && replicated {
+                let text = format!(
+                    "replicas of {name} have records that were safe without being flushed; make a topic with {DURABILITY}=fsync instead"
+                );
+                return Err(Failure::new(ErrorCode::InvalidConfig, text));
+            }
             match &value {
                 Some(value) => after.insert(key.clone(), value.clone()),
                 None => after.remove(&key),
@@ -191,7 +226,11 @@ impl Controller {
             deltas.push(Delta::TopicConfigChanged { id, key, value });
         }
         check_configs(&topic.name, &after)?;
+        let minimum = Topic { configs: after.clone(), ..Topic::clone(topic) }.min_insync();
         let description = TopicDescription { configs: after, ..describe_topic(topic) };
+        if !validate_only {
+            self.lessen_minimum(id, minimum);
+        }
         self.write(deltas, description, validate_only)
     }
 
@@ -252,12 +291,7 @@ impl Controller {
         factor: u16,
     ) -> Result<Vec<PartitionState>, Failure> {
         let image = self.overlay();
-        let serves = |fenced: bool| !fenced || !self.rules.hold(Rule::FencedNodesGetNothing);
-        let brokers = image.nodes.values().filter(|node| node.role == Role::Broker && node.weight_milli > 0);
-        let candidates: Vec<_> = brokers
-            .filter(|node| serves(node.fenced))
-            .map(|node| Candidate { id: node.id, rack: node.rack.clone(), weight_milli: node.weight_milli })
-            .collect();
+        let candidates = self.candidates();
         if candidates.is_empty() {
             let text = format!(
                 "no live broker can take partitions: of {} registered nodes all are fenced, gateways or of weight 0",
@@ -265,7 +299,12 @@ impl Controller {
             );
             return Err(Failure::new(ErrorCode::LeaderNotAvailable, text));
         }
-        let placed = place(id, partitions, usize::from(factor), &candidates, self.journal.loads());
+        if candidates.len() < usize::from(factor) {
+            let text = format!("{factor} replicas are wanted, {} brokers are in service", candidates.len());
+            return Err(Failure::new(ErrorCode::InvalidReplicationFactor, text));
+        }
+        let loads = &self.journal.standing().loads;
+        let placed = place(id, partitions, usize::from(factor), &candidates, loads);
         Ok(placed.into_iter().map(fresh).collect())
     }
 
@@ -278,9 +317,7 @@ impl Controller {
         let refuse = |text| Err(Failure::new(ErrorCode::InvalidReplicaAssignment, text));
         if replicas.len() != usize::from(factor) {
             let given = replicas.len();
-            return refuse(format!(
-                "a partition is assigned to {given} nodes, it has {factor} replica in this version"
-            ));
+            return refuse(format!("a partition is assigned to {given} nodes, others have {factor}"));
         }
         for (i, id) in replicas.iter().enumerate() {
             let node = self.overlay().nodes.get(id);

@@ -31,6 +31,12 @@ pub enum ApplyError {
     /// A registration whose numbers are not those of its entry, or whose id is another peer's.
     #[error("registration of node {0} contradicts the log")]
     Registration(NodeId),
+    /// A node that still votes or has replicas is not to be removed.
+    #[error("node {0} cannot go: it votes or has replicas")]
+    NodeInUse(NodeId),
+    /// Feature levels only grow.
+    #[error("feature level {0} is not above the cluster's")]
+    FeatureLevel(u32),
     /// No such topic.
     #[error("topic {0} does not exist")]
     UnknownTopic(TopicId),
@@ -88,6 +94,12 @@ impl Image {
             Delta::NodeRegistered(node) => self.register(index, node)?,
             Delta::NodeFenced { id } => self.node_mut(*id)?.fenced = true,
             Delta::NodeUnfenced { id } => self.node_mut(*id)?.fenced = false,
+            Delta::NodeDraining { id, draining } => self.node_mut(*id)?.draining = *draining,
+            Delta::NodeRemoved { id } => self.remove_node(*id)?,
+            Delta::FeatureLevelChanged { level } => {
+                let cluster = self.cluster.as_mut().filter(|cluster| cluster.feature_level < *level);
+                cluster.ok_or(ApplyError::FeatureLevel(*level))?.feature_level = *level;
+            }
             Delta::TopicCreated(topic) => self.create(index, topic)?,
             Delta::TopicDeleted { id } => {
                 let topic = self.topics.remove(id).ok_or(ApplyError::UnknownTopic(*id))?;
@@ -99,6 +111,9 @@ impl Image {
                     Some(value) => topic.configs.insert(key.clone(), value.clone()),
                     None => topic.configs.remove(key),
                 };
+            }
+            Delta::TopicReplicationChanged { id, replication_factor } => {
+                self.topic_mut(index, *id)?.replication_factor = *replication_factor;
             }
             Delta::PartitionChanged { partition, state } => self.change(index, *partition, state)?,
             Delta::ProducerIdsAllocated { next } => {
@@ -132,6 +147,15 @@ impl Image {
         self.last_node = self.last_node.max(node.id);
         self.nodes.insert(node.id, node.clone());
         Ok(())
+    }
+
+    fn remove_node(&mut self, id: NodeId) -> Result<(), ApplyError> {
+        let mut states = self.topics.values().flat_map(|topic| &topic.partitions);
+        let held = states.any(|state| state.replicas.contains(&id) || state.target.contains(&id));
+        if held || self.voters.contains(&id) {
+            return Err(ApplyError::NodeInUse(id));
+        }
+        self.nodes.remove(&id).map(drop).ok_or(ApplyError::UnknownNode(id))
     }
 
     fn create(&mut self, index: MetadataIndex, topic: &Topic) -> Result<(), ApplyError> {
@@ -197,6 +221,11 @@ mod tests {
             (Delta::PartitionChanged { partition: at(3), state }, ApplyError::Partition(at(3))),
             (Delta::NodeRegistered(image.nodes[&NodeId(1)].clone()), ApplyError::Registration(NodeId(1))),
             (Delta::ProducerIdsAllocated { next: ProducerId(0) }, ApplyError::ProducerIds(ProducerId(0))),
+            (Delta::NodeDraining { id: NodeId(9), draining: true }, ApplyError::UnknownNode(NodeId(9))),
+            (Delta::NodeRemoved { id: NodeId(9) }, ApplyError::UnknownNode(NodeId(9))),
+            (Delta::NodeRemoved { id: NodeId(1) }, ApplyError::NodeInUse(NodeId(1))),
+            (Delta::FeatureLevelChanged { level: 1 }, ApplyError::FeatureLevel(1)),
+            (Delta::TopicReplicationChanged { id: gone, replication_factor: 3 }, ApplyError::UnknownTopic(gone)),
         ] {
             let entry = Entry { index: MetadataIndex(image.index.0 + 1), deltas: vec![delta] };
             assert_eq!(image.clone().apply(&entry), Err(error));
