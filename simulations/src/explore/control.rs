@@ -223,6 +223,7 @@ fn registration(node: NodeId, start: u8, boot: u8, unclean: bool) -> Registratio
         weight_milli: 1000,
         role: Role::Broker,
         version: String::new(),
+        features_max: 1,
         unclean,
     }
 }
