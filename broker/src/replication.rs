@@ -16,6 +16,8 @@ mod fetcher;
 mod follower;
 mod leader;
 mod rules;
+#[cfg(test)]
+mod testing;
 
 pub use epochs::Epochs;
 pub use exchange::{AlterPartition, FetchPartition, Fetched, FetchedPartition, Identity, ReplicaFetch, ReplicaFetched};

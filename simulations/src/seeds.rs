@@ -1,13 +1,29 @@
 //! The seeded simulator of replication: brokers, their disks, the network between them, the quorum and clients, in virtual
 //! time and one thread. A seed and the options fix every byte of a run.
 
+mod admin;
+mod clients;
+mod dice;
+mod directory;
+mod event;
+mod finish;
+mod inject;
+mod invariants;
+mod machine;
 mod mutant;
+mod network;
+mod process;
+mod quorum;
+mod shadow;
+mod tempo;
+mod trace;
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rafka_model::Durability;
 
-pub use mutant::Mutant;
+pub use mutant::{Driver, Mutant};
 
 /// What a run is to be.
 #[derive(Clone, Debug)]
@@ -43,6 +59,8 @@ pub struct Outcome {
     pub faults: BTreeMap<&'static str, u64>,
     /// States that were reached, and how often.
     pub states: BTreeMap<&'static str, u64>,
+    /// Virtual time that passed, ms.
+    pub virtual_ms: u64,
     /// Hash of every event: equal for equal seeds and options on one commit.
     pub trace_hash: u64,
     /// The run in lines, if it was to be told.
@@ -63,6 +81,5 @@ pub struct Violation {
 /// Runs one seed.
 #[must_use]
 pub fn run(seed: u64, options: &Options) -> Outcome {
-    let _ = (seed, options);
-    Outcome::default()
+    world::World::new(seed, options).run()
 }

@@ -5,18 +5,41 @@ use std::fmt;
 use rafka_broker::{controller, replication};
 
 /// A rule that does not hold.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Mutant {
     /// One of the replication machines.
     Replication(replication::Rule),
     /// One of the controller.
     Controller(controller::Rule),
+    /// One of whoever drives the machines: of the simulator here, of `node` in earnest.
+    Driver(Driver),
+}
+
+/// A rule for drivers of the machines.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Driver {
+    /// A process opens no replica before its image has its own registration. Without: it leads by what was true before it
+    /// died.
+    OwnRegistrationComesFirst,
+    /// The boot id is noted on the disk once the registration is committed and the logs are recovered. Without: a second
+    /// crash in between makes a power loss look like the death of a process.
+    BootIsKnownOnceRecovered,
+    /// Replicas that cannot be used are reported before the first heartbeat. Without: one of them is elected.
+    FailuresAreToldBeforeService,
+}
+
+impl Driver {
+    /// Every rule.
+    pub const ALL: &'static [Self] =
+        &[Self::OwnRegistrationComesFirst, Self::BootIsKnownOnceRecovered, Self::FailuresAreToldBeforeService];
 }
 
 impl Mutant {
-    /// Every rule of the machines.
+    /// Every rule of the machines and of their driver.
     pub fn all() -> impl Iterator<Item = Self> {
-        replication::Rule::ALL.iter().copied().map(Self::Replication)
+        let replication = replication::Rule::ALL.iter().copied().map(Self::Replication);
+        let controller = controller::Rule::ALL.iter().copied().map(Self::Controller);
+        replication.chain(controller).chain(Driver::ALL.iter().copied().map(Self::Driver))
     }
 }
 
@@ -26,6 +49,7 @@ impl fmt::Display for Mutant {
         match self {
             Self::Replication(rule) => write!(f, "replication:{rule:?}"),
             Self::Controller(rule) => write!(f, "controller:{rule:?}"),
+            Self::Driver(rule) => write!(f, "driver:{rule:?}"),
         }
     }
 }

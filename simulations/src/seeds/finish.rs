@@ -1,0 +1,186 @@
+//! The end of a run: every fault ends, and then everything that was asked must be answered, and every replica be whole.
+
+use rafka_broker::controller::{Command, Election};
+
+use super::dice::Dice;
+use super::event::Event;
+use super::shadow::Shadow;
+use super::tempo::MS;
+use super::trace::say;
+use super::world::{Broker, World};
+
+/// Virtual time after which something will never happen, ns.
+const PATIENCE: u64 = 120_000 * MS;
+/// Steps between two looks whether all is well.
+const LOOK_EVERY: u64 = 40;
+
+impl World {
+    /// All faults end.
+    pub(super) fn heal(&mut self) {
+        say!(self.shared, "all faults end after {} steps", self.steps);
+        self.healed = Some(self.shared.now);
+        self.shared.faulty = false;
+        self.shared.net.cuts.clear();
+        self.shared.net.storms.clear();
+        self.shared.net.climate = super::network::Weather::default();
+        for (broker, Broker { machine, .. }) in self.brokers.iter_mut().enumerate() {
+            machine.faults.set_free_bytes(None);
+            machine.faults.set_fail_syncs(false);
+            machine.slow = 0;
+            machine.paused_until = 0;
+            // What was to come does not.
+            machine.faults.fail_at(u64::MAX, 5);
+            machine.faults.halt_at(u64::MAX);
+            machine.halts_with = None;
+            self.shared.queue.plan(self.shared.now + MS, Event::Start { broker });
+        }
+        let drained: Vec<_> = self.shared.image.nodes.values().map(|node| node.id).collect();
+        let World { admin, shared, .. } = self;
+        drained.into_iter().for_each(|node| admin.ask(shared, Command::Drain { node, on: false }, false));
+    }
+
+    /// True if all is well, or it is clear that it will never be.
+    pub(super) fn finished(&mut self) -> bool {
+        if !self.steps.is_multiple_of(LOOK_EVERY) {
+            return false;
+        }
+        let since = self.shared.now - self.healed.unwrap_or_default();
+        let trouble = self.trouble();
+        let session = self.shared.tempo.session.as_nanos() as u64;
+        match trouble {
+            None => {
+                if self.mended < 10 {
+                    // One produce for each partition, and consumers read to the end.
+                    self.mended = 10;
+                    self.last_work();
+                    return false;
+                }
+                self.compare();
+                true
+            }
+            Some(words) if since > PATIENCE => {
+                self.shared.truths.violate(16, format!("{} s after healing {words}", since / 1_000 / MS));
+                true
+            }
+            Some(_) => {
+                if since > 6 * session && self.mended == 0 {
+                    self.mended = 1;
+                    self.salvage();
+                } else if since > 12 * session && self.mended == 1 {
+                    self.mended = 2;
+                    self.elect_uncleanly();
+                }
+                false
+            }
+        }
+    }
+
+    /// An operator starts brokers again whose logs cannot be used, and keeps what is there.
+    fn salvage(&mut self) {
+        self.shared.salvages = true;
+        for broker in 0..self.brokers.len() {
+            let failed = self.brokers[broker].process.as_ref().is_some_and(|process| !process.failed.is_empty());
+            if failed {
+                self.shared.count("logs salvaged by an operator");
+                self.kill(broker, None, MS);
+            }
+        }
+    }
+
+    /// An operator has partitions led by whoever is there.
+    fn elect_uncleanly(&mut self) {
+        let offline =
+            self.shared.image.topics.values().any(|topic| topic.partitions.iter().any(|p| p.leader.is_none()));
+        if offline {
+            self.shared.count("unclean election by an operator");
+            let command = Command::Elect { partitions: Vec::new(), how: Election::Unclean };
+            self.admin.ask(&mut self.shared, command, false);
+        }
+    }
+
+    fn last_work(&mut self) {
+        let mut dice = Dice::of(&[self.shared.seed, 9]);
+        for client in &mut self.clients {
+            client.work(&mut self.shared, if client.is_producer() { 1 } else { 500 });
+        }
+        let _ = dice.draw();
+    }
+
+    /// Something that is not as it should be in the end (invariant 16).
+    fn trouble(&self) -> Option<String> {
+        let image = &self.shared.image;
+        for (i, Broker { process, .. }) in self.brokers.iter().enumerate() {
+            let Some(process) = process else { return Some(format!("b{i} does not run")) };
+            let node = image.nodes.get(&process.node());
+            if node.is_none_or(|node| node.fenced) {
+                return Some(format!("b{i} (node {}) is not in service: {:?}", process.node(), process.phase));
+            }
+            if process.image.index != image.index {
+                return Some(format!("b{i} has metadata up to {}, not {}", process.image.index, image.index));
+            }
+            if !process.failed.is_empty() {
+                return Some(format!("b{i} has failed replicas: {:?}", process.failed));
+            }
+        }
+        if !self.admin.is_idle() {
+            return Some("a request of the administrator has no answer".to_owned());
+        }
+        for (id, topic) in &image.topics {
+            for (i, state) in topic.partitions.iter().enumerate() {
+                let whole = state.leader.is_some()
+                    && state.replicas.iter().all(|replica| state.isr.contains(replica))
+                    && state.adding.is_empty()
+                    && state.removing.is_empty()
+                    && !state.recovering;
+                if !whole {
+                    return Some(format!("partition {id}/{i} is {state:?}"));
+                }
+            }
+        }
+        if let Some(words) = self.behind() {
+            return Some(words);
+        }
+        let busy = self.clients.iter().find(|client| !client.is_idle());
+        busy.map(|client| format!("a client has no answer: {client:?}"))
+    }
+
+    /// A replica that is not where its leader is.
+    fn behind(&self) -> Option<String> {
+        for broker in &self.brokers {
+            let Some(process) = &broker.process else { continue };
+            for (at, replica) in &process.replicas {
+                let truth = self.shared.truths.get(*at).map_or(0, |truth| truth.log.end());
+                let (end, high_watermark) = (replica.log.log_end().0, replica.high_watermark().0);
+                if end != high_watermark || truth > end {
+                    let node = process.node();
+                    return Some(format!("{at} on node {node} ends at {end}, high watermark {high_watermark}"));
+                }
+            }
+        }
+        None
+    }
+
+    /// The logs themselves, byte by byte, against what was kept in mind of them; and images and directories.
+    fn compare(&mut self) {
+        let mut wrong = Vec::new();
+        for (i, broker) in self.brokers.iter().enumerate() {
+            let Some(process) = &broker.process else { continue };
+            if process.image != self.shared.image {
+                wrong.push((13, format!("the image of b{i} is not what the metadata log leads to")));
+            }
+            for (at, replica) in &process.replicas {
+                let Some(state) = self.shared.image.partition(*at) else { continue };
+                let read = Shadow::read(&replica.reader);
+                let same = read.as_ref().is_ok_and(|read| read.from(read.start) == replica.shadow.from(read.start));
+                if !same {
+                    wrong.push((4, format!("the log of {at} on b{i} does not hold what was written: {read:?}")));
+                }
+                self.shared.truths.member(*at, process.node(), &replica.shadow, state);
+            }
+        }
+        if let Some(words) = self.shared.directory.wrong() {
+            wrong.push((14, words));
+        }
+        wrong.into_iter().for_each(|(invariant, words)| self.shared.truths.violate(invariant, words));
+    }
+}

@@ -1,0 +1,272 @@
+//! The invariants of the cluster protocol, checked as things happen: each check looks only at what changed.
+//!
+//! The truth of a partition is the sequence of batches that some leader declared committed (its high watermark passed
+//! them). Everybody is measured by it: whoever leads must hold all of it, whoever could be elected too, consumers see
+//! nothing else.
+
+use std::collections::BTreeMap;
+
+use rafka_broker::metadata::{Image, PartitionState};
+use rafka_model::{NodeId, ProducerId, TopicPartition};
+
+use super::Violation;
+use super::shadow::{Piece, Shadow};
+
+/// What is known to be committed in each partition, and the first thing that went wrong.
+#[derive(Debug, Default)]
+pub(super) struct Truths {
+    by_partition: BTreeMap<TopicPartition, Truth>,
+    pub(super) violation: Option<Violation>,
+    pub(super) step: u64,
+    /// Partitions of which every member is to be looked at again.
+    pub(super) suspects: Vec<TopicPartition>,
+}
+
+/// What is committed in a partition.
+#[derive(Debug, Default)]
+pub(super) struct Truth {
+    pub(super) log: Shadow,
+    /// Records below were given up: deleted, or too old.
+    pub(super) deleted: i64,
+    /// Offset behind the last batch that was acknowledged with acks=all.
+    pub(super) acknowledged: i64,
+    /// Batches change, as records vanish from them.
+    pub(super) compacts: bool,
+    /// Leader by epoch.
+    leaders: BTreeMap<i32, NodeId>,
+    /// High watermark told to clients, by leader epoch.
+    told: BTreeMap<i32, i64>,
+    /// The last sequence number of each producer, with its epoch and the base offset of that batch.
+    sequences: BTreeMap<ProducerId, (i16, i32, i64)>,
+}
+
+impl Truths {
+    /// Notes that something is wrong; only the first is kept.
+    pub(super) fn violate(&mut self, invariant: u8, text: String) {
+        let step = self.step;
+        self.violation.get_or_insert(Violation { step, invariant, text });
+    }
+
+    pub(super) fn of(&mut self, at: TopicPartition) -> &mut Truth {
+        self.by_partition.entry(at).or_default()
+    }
+
+    pub(super) fn get(&self, at: TopicPartition) -> Option<&Truth> {
+        self.by_partition.get(&at)
+    }
+
+    pub(super) fn suspect(&mut self, at: TopicPartition) {
+        if !self.suspects.contains(&at) {
+            self.suspects.push(at);
+        }
+    }
+
+    /// A leader's high watermark moved from `before` to `now` over its log `shadow` (invariants 4, 6, 10).
+    pub(super) fn commits(&mut self, at: TopicPartition, who: NodeId, shadow: &Shadow, before: i64, now: i64) {
+        if now < before {
+            self.violate(6, format!("the high watermark of leader {who} of {at} fell from {before} to {now}"));
+            return;
+        }
+        if now > shadow.end() {
+            self.violate(4, format!("leader {who} of {at} commits {now}, its log ends at {}", shadow.end()));
+            return;
+        }
+        let truth = self.by_partition.entry(at).or_default();
+        let end = truth.log.end();
+        let mut wrong = None;
+        for piece in shadow.from(before.min(now)).iter().take_while(|piece| piece.base < now) {
+            if piece.next > end {
+                if piece.base > truth.log.end() {
+                    // Nobody ever saw what is missing here: it was deleted before it could be noted.
+                    truth.log.restart(piece.base);
+                }
+                if let Some(words) = truth.follows(piece, shadow.start) {
+                    wrong = Some((10, format!("{at} at leader {who}: {words}")));
+                    break;
+                }
+                truth.log.push(*piece);
+            } else if let Some(other) = truth.contradicts(piece) {
+                let words = format!("leader {who} of {at} commits {piece}, {other} was committed there");
+                wrong = Some((4, words));
+                break;
+            }
+        }
+        if let Some((invariant, words)) = wrong {
+            self.violate(invariant, words);
+        }
+    }
+
+    /// A follower's high watermark moved (invariants 4 and 6).
+    pub(super) fn follows(&mut self, at: TopicPartition, who: NodeId, shadow: &Shadow, before: i64, now: i64) {
+        let truth = self.by_partition.entry(at).or_default();
+        let compared = shadow.from(before).iter().take_while(|piece| piece.base < now);
+        let mut wrong = None;
+        for piece in compared {
+            if let Some(other) = truth.contradicts(piece) {
+                wrong = Some(format!("follower {who} of {at} has {piece} below its high watermark {now}, not {other}"));
+                break;
+            }
+        }
+        if wrong.is_none() && now > truth.log.end().max(truth.deleted) {
+            wrong = Some(format!("follower {who} of {at} believes that {now} is committed, {} is", truth.log.end()));
+        }
+        if let Some(words) = wrong {
+            self.violate(4, words);
+        }
+    }
+
+    /// `who` begins to lead in `epoch` with this log (invariants 1 and 7).
+    pub(super) fn leads(&mut self, at: TopicPartition, who: NodeId, epoch: i32, shadow: &Shadow) {
+        let truth = self.by_partition.entry(at).or_default();
+        let other = *truth.leaders.entry(epoch).or_insert(who);
+        let missing = truth.missing(shadow);
+        if other != who {
+            self.violate(7, format!("{at} has two leaders in epoch {epoch}: {other} and {who}"));
+        }
+        if let Some(words) = missing {
+            self.violate(1, format!("{who} leads {at} in epoch {epoch} and lacks {words}"));
+        }
+    }
+
+    /// A leader appended in `epoch` (invariant 7).
+    pub(super) fn appends(&mut self, at: TopicPartition, who: NodeId, epoch: i32) {
+        if self.by_partition.get(&at).and_then(|truth| truth.leaders.get(&epoch)) != Some(&who) {
+            self.violate(7, format!("{who} appends to {at} in epoch {epoch}, in which it does not lead"));
+        }
+    }
+
+    /// A batch was acknowledged with acks=all up to `next` by a leader whose log is `shadow` (invariant 1).
+    pub(super) fn acknowledges(&mut self, at: TopicPartition, who: NodeId, next: i64) {
+        let truth = self.by_partition.entry(at).or_default();
+        truth.acknowledged = truth.acknowledged.max(next);
+        if next > truth.log.end() {
+            let end = truth.log.end();
+            self.violate(1, format!("{who} acknowledges {at} up to {next}, {end} is committed"));
+        }
+    }
+
+    /// A member of ISR or ELR that runs must hold everything (invariant 2).
+    pub(super) fn member(&mut self, at: TopicPartition, who: NodeId, shadow: &Shadow, state: &PartitionState) {
+        let Some(truth) = self.by_partition.get(&at) else { return };
+        if let Some(words) = truth.missing(shadow) {
+            let (isr, elr) = (ids(&state.isr), ids(&state.elr));
+            self.violate(2, format!("{who} is in isr {isr} or elr {elr} of {at} and lacks {words}"));
+        }
+    }
+
+    /// A client was told a high watermark in `epoch` (invariant 6).
+    pub(super) fn tells(&mut self, at: TopicPartition, who: NodeId, epoch: i32, high_watermark: i64) {
+        let truth = self.by_partition.entry(at).or_default();
+        let highest = truth.told.range(..=epoch).map(|(_, told)| *told).max().unwrap_or(0);
+        truth.told.insert(epoch, high_watermark.max(highest));
+        if high_watermark < highest {
+            let words = format!("{who} says that {at} ends at {high_watermark} in epoch {epoch}, {highest} was said");
+            self.violate(6, words);
+        }
+    }
+
+    /// A consumer got these batches (invariant 5).
+    pub(super) fn consumes(&mut self, at: TopicPartition, who: usize, pieces: &[Piece]) {
+        let truth = self.by_partition.entry(at).or_default();
+        for piece in pieces {
+            let wrong = if piece.next > truth.log.end() {
+                Some(format!("nothing of which is committed beyond {}", truth.log.end()))
+            } else {
+                truth.contradicts(piece).map(|other| format!("{other} was committed there"))
+            };
+            if let Some(words) = wrong {
+                self.violate(5, format!("consumer {who} got {piece} of {at}, {words}"));
+                return;
+            }
+        }
+    }
+
+    /// Everything that the metadata log must obey (invariants 7, 8, 9 and 15).
+    pub(super) fn applied(&mut self, before: &Image, after: &Image) {
+        let checked = after.check_invariants().and_then(|()| rafka_broker::invariants::transition(before, after));
+        if let Err(violation) = checked {
+            self.violate(9, format!("metadata entry {}: {}", after.index, violation.0));
+        }
+    }
+
+    /// An operator chose to lose what the elected leader lacks: its log is the truth now.
+    pub(super) fn forgive(&mut self, at: TopicPartition, shadow: &Shadow) {
+        let truth = self.by_partition.entry(at).or_default();
+        let common = truth.common(shadow);
+        truth.log.truncate(common);
+        truth.acknowledged = truth.acknowledged.min(common);
+        truth.deleted = truth.deleted.max(shadow.start);
+        truth.told.values_mut().for_each(|told| *told = (*told).min(common));
+        truth.sequences.clear();
+        truth.log.start = truth.log.start.min(common);
+    }
+}
+
+impl Truth {
+    /// The committed batch where `piece` is, if it is another one.
+    fn contradicts(&self, piece: &Piece) -> Option<Piece> {
+        let there = self.log.from(piece.base).first()?;
+        let same = there.base == piece.base && there.next == piece.next && there.epoch == piece.epoch;
+        let same = same && (self.compacts || there.crc == piece.crc);
+        // What was deleted need not be known exactly.
+        (!same && piece.next > self.deleted && there.base < piece.next).then_some(*there)
+    }
+
+    /// What of the truth `shadow` does not hold, in words.
+    fn missing(&self, shadow: &Shadow) -> Option<String> {
+        if shadow.start > self.deleted && shadow.start > self.log.start {
+            return Some(format!("what lies before {}: only {} may be gone", shadow.start, self.deleted));
+        }
+        let (from, end) = (shadow.start.max(self.deleted), self.log.end());
+        if shadow.end() < end && end > from {
+            return Some(format!("{}..{end} (acknowledged up to {})", shadow.end(), self.acknowledged));
+        }
+        let mut theirs = shadow.from(from).iter();
+        for piece in self.log.from(from) {
+            let found = theirs.next();
+            if found.is_none_or(|found| self.contradicts(found).is_some() || found.base != piece.base) {
+                let found = found.map(ToString::to_string).unwrap_or_default();
+                return Some(format!("{piece} (has {found}; acknowledged up to {})", self.acknowledged));
+            }
+        }
+        None
+    }
+
+    /// Up to where `shadow` agrees.
+    fn common(&self, shadow: &Shadow) -> i64 {
+        let mut common = shadow.start.max(self.deleted);
+        let mut theirs = shadow.from(common).iter();
+        for piece in self.log.from(common) {
+            match theirs.next() {
+                Some(found) if self.contradicts(found).is_none() && found.base == piece.base => common = piece.next,
+                _ => return common.min(shadow.end()),
+            }
+        }
+        common.max(self.log.end().min(shadow.end()))
+    }
+
+    /// Why `piece` must not be the next batch of its producer, in words.
+    fn follows(&mut self, piece: &Piece, log_start: i64) -> Option<String> {
+        if piece.producer == ProducerId::NONE {
+            return None;
+        }
+        let last = piece.sequence + (piece.next - piece.base) as i32 - 1;
+        let before = self.sequences.insert(piece.producer, (piece.producer_epoch, last, piece.base));
+        let (epoch, sequence, base) = before?;
+        let next = match piece.producer_epoch.cmp(&epoch) {
+            std::cmp::Ordering::Less => return Some(format!("{piece} is of an older epoch of {}", piece.producer)),
+            std::cmp::Ordering::Equal => sequence + 1,
+            std::cmp::Ordering::Greater => 0,
+        };
+        // A producer all of whose batches are gone is not known any more, and may go on anywhere (KIP-360).
+        let known = base >= log_start;
+        (piece.sequence != next && known).then(|| {
+            format!("{piece} has sequence number {} of producer {}, {next} is next", piece.sequence, piece.producer)
+        })
+    }
+}
+
+pub(super) fn ids(nodes: &[NodeId]) -> String {
+    let all: Vec<_> = nodes.iter().map(ToString::to_string).collect();
+    format!("{{{}}}", all.join(","))
+}

@@ -1,0 +1,341 @@
+//! The metadata quorum as a model: one linearizable log. Its leader hosts the controller; leaders change, proposals take
+//! time, are lost, or commit without anybody being told.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use rafka_broker::controller::{Config, Controller};
+use rafka_broker::metadata::{Delta, Entry};
+use rafka_model::{MetadataIndex, PartitionId, TopicPartition};
+
+use super::dice::Dice;
+use super::event::{Address, Ask, Event, Message, Told};
+use super::tempo::MS;
+use super::trace::say;
+use super::world::{Broker, Shared};
+
+/// Between two looks of the voters at their leader, ns.
+const VOTE_EVERY: u64 = 80 * MS;
+
+#[derive(Debug)]
+pub(super) struct Quorum {
+    term: u64,
+    leader: Option<usize>,
+    /// Controllers by the broker they live on; at most one is of the present term.
+    hosts: BTreeMap<usize, Host>,
+    /// When the voters lose patience with a leader that is gone.
+    patience: Option<u64>,
+    dice: Dice,
+    /// What becomes of the next proposal.
+    pub(super) fate: Fate,
+    config: Config,
+}
+
+/// What becomes of a proposal.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Fate {
+    #[default]
+    Commits,
+    /// It never commits; its leader steps down.
+    IsLost,
+    /// It commits, but its leader steps down before it knows.
+    IsInDoubt,
+}
+
+#[derive(Debug)]
+struct Host {
+    term: u64,
+    controller: Controller,
+    waiting: VecDeque<(MetadataIndex, Address, u64, Told)>,
+    proposing: Option<Vec<Entry>>,
+}
+
+impl Quorum {
+    pub(super) fn new(seed: u64, config: Config) -> Self {
+        Self {
+            term: 0,
+            leader: None,
+            hosts: BTreeMap::new(),
+            patience: None,
+            dice: Dice::of(&[seed, 4]),
+            fate: Fate::Commits,
+            config,
+        }
+    }
+
+    pub(super) fn leader(&self) -> Option<usize> {
+        self.leader
+    }
+
+    /// A process died, and the controller with it.
+    pub(super) fn forget(&mut self, broker: usize) -> Option<Vec<Entry>> {
+        self.hosts.remove(&broker).and_then(|host| host.proposing)
+    }
+
+    /// A question reached a broker.
+    pub(super) fn asked(
+        &mut self,
+        shared: &mut Shared,
+        brokers: &[Broker],
+        host: usize,
+        (from, id, ask): (Address, u64, Ask),
+    ) {
+        let now = brokers[host].machine.clock(shared.now);
+        let Some(hosted) = self.hosts.get_mut(&host) else {
+            let hint = self.leader.filter(|leader| *leader != host);
+            shared.outbox.push((from, Message::Told(id, Box::new(Told::NotController(hint)))));
+            return;
+        };
+        match ask {
+            Ask::Heartbeat { node, epoch, applied } => {
+                let heard = hosted.controller.heartbeat(node, epoch, applied, now);
+                let told = heard.map_or_else(|failure| Told::Refused(failure.code), Told::Heartbeat);
+                shared.outbox.push((from, Message::Told(id, Box::new(told))));
+            }
+            Ask::Command(command) => {
+                let decision = hosted.controller.evaluate(command, now);
+                hosted.waiting.push_back((decision.index, from, id, Told::Answer(decision.answer)));
+            }
+        }
+        self.pump(shared, host);
+    }
+
+    /// Sends what may be said, proposes what is decided.
+    fn pump(&mut self, shared: &mut Shared, host: usize) {
+        self.inquire(shared, host);
+        let delay = self.dice.between(MS / 2, shared.tempo.commit_max);
+        let Some(hosted) = self.hosts.get_mut(&host) else { return };
+        if hosted.proposing.is_none() {
+            let entries = hosted.controller.take_entries();
+            if !entries.is_empty() {
+                hosted.proposing = Some(entries);
+                let term = hosted.term;
+                shared.queue.plan(shared.now + delay, Event::Commit { host, term });
+            }
+        }
+        while hosted.waiting.front().is_some_and(|(index, ..)| *index <= shared.image.index) {
+            if let Some((_, to, id, told)) = hosted.waiting.pop_front() {
+                shared.outbox.push((to, Message::Told(id, Box::new(told))));
+            }
+        }
+    }
+
+    /// Asks replicas what a recovery has to know.
+    fn inquire(&mut self, shared: &mut Shared, host: usize) {
+        let Some(hosted) = self.hosts.get_mut(&host) else { return };
+        for event in hosted.controller.take_events() {
+            say!(shared, "controller: {event:?}");
+        }
+        for question in hosted.controller.take_questions() {
+            if let Some(to) = shared.broker_of(question.node) {
+                let (from, to) = (Address::Broker(host), Address::Broker(to));
+                shared.net.send(&mut shared.queue, shared.now, from, to, Message::Question(question));
+            }
+        }
+    }
+
+    /// A proposal comes to its end.
+    pub(super) fn commit(&mut self, shared: &mut Shared, brokers: &[Broker], host: usize, term: u64) {
+        let paused = brokers[host].machine.paused_until;
+        let Some(hosted) = self.hosts.get_mut(&host).filter(|hosted| hosted.term == term) else { return };
+        if paused > shared.now {
+            shared.queue.plan(paused + MS, Event::Commit { host, term });
+            return;
+        }
+        if self.term != term {
+            // What became of it was decided when the next leader was elected.
+            say!(shared, "b{host} learns that it leads the quorum no longer");
+            self.hosts.remove(&host);
+            return;
+        }
+        if !reaches_majority(shared, brokers, host) {
+            shared.queue.plan(shared.now + 50 * MS, Event::Commit { host, term });
+            return;
+        }
+        let Some(entries) = hosted.proposing.take() else { return };
+        let fate = match std::mem::take(&mut self.fate) {
+            Fate::Commits if shared.faulty && self.dice.chance(4) => Fate::IsLost,
+            Fate::Commits if shared.faulty && self.dice.chance(4) => Fate::IsInDoubt,
+            fate => fate,
+        };
+        match fate {
+            Fate::Commits => {
+                self.apply(shared, brokers, &entries);
+                self.pump(shared, host);
+            }
+            Fate::IsLost => {
+                say!(shared, "a proposal of b{host} is lost");
+                shared.fault("proposal lost");
+                self.step_down(host);
+            }
+            Fate::IsInDoubt => {
+                say!(shared, "a proposal of b{host} commits, it does not learn that");
+                shared.fault("proposal in doubt");
+                self.apply(shared, brokers, &entries);
+                self.step_down(host);
+            }
+        }
+    }
+
+    fn step_down(&mut self, host: usize) {
+        self.hosts.remove(&host);
+        self.leader = None;
+    }
+
+    /// The voters look after their leader; controllers look at the clock.
+    pub(super) fn vote(&mut self, shared: &mut Shared, brokers: &[Broker]) {
+        shared.queue.plan(shared.now + VOTE_EVERY, Event::Vote);
+        let runs = |host: &usize| brokers[*host].machine.paused_until <= shared.now;
+        let hosts: Vec<usize> = self.hosts.keys().copied().filter(runs).collect();
+        for host in hosts {
+            let now = brokers[host].machine.clock(shared.now);
+            if let Some(hosted) = self.hosts.get_mut(&host)
+                && hosted.controller.next_deadline().is_some_and(|deadline| deadline <= now)
+            {
+                hosted.controller.tick(now);
+            }
+            self.pump(shared, host);
+        }
+        let able = |broker: usize| {
+            brokers[broker].process.is_some()
+                && brokers[broker].machine.paused_until <= shared.now
+                && reaches_majority(shared, brokers, broker)
+        };
+        if self.leader.is_some_and(|leader| self.hosts.contains_key(&leader) && able(leader)) {
+            self.patience = None;
+            return;
+        }
+        let patience = *self.patience.get_or_insert_with(|| shared.now + self.dice.below(shared.tempo.election_max));
+        if shared.now < patience {
+            return;
+        }
+        let candidates: Vec<_> = shared.voters.iter().copied().filter(|voter| able(*voter)).collect();
+        if let Some(winner) = self.dice.pick(&candidates) {
+            self.elect(shared, brokers, winner);
+        }
+    }
+
+    /// Another voter than the leader, if there is one that could lead, takes over.
+    pub(super) fn transfer(&mut self, shared: &mut Shared, brokers: &[Broker]) {
+        let candidates: Vec<_> = shared.voters.iter().copied().filter(|voter| Some(*voter) != self.leader).collect();
+        let able = |broker: &usize| {
+            brokers[*broker].process.is_some()
+                && brokers[*broker].machine.paused_until <= shared.now
+                && reaches_majority(shared, brokers, *broker)
+        };
+        let candidates: Vec<_> = candidates.into_iter().filter(able).collect();
+        if let Some(winner) = self.dice.pick(&candidates) {
+            self.elect(shared, brokers, winner);
+        }
+    }
+
+    fn elect(&mut self, shared: &mut Shared, brokers: &[Broker], winner: usize) {
+        // What the last leader had proposed is with a majority, or it is not: who was elected has it, or nobody will.
+        let last = self.leader.and_then(|leader| self.hosts.get_mut(&leader));
+        if let Some(entries) = last.and_then(|host| host.proposing.take()) {
+            if self.dice.chance(500) {
+                shared.count("an old proposal committed at an election");
+                self.apply(shared, brokers, &entries);
+            } else {
+                shared.count("an old proposal was dropped at an election");
+            }
+        }
+        self.term += 1;
+        self.leader = Some(winner);
+        self.patience = None;
+        shared.count("another controller");
+        say!(shared, "b{winner} leads the quorum in term {}", self.term);
+        let now = brokers[winner].machine.clock(shared.now);
+        let controller = Controller::with_rules(shared.image.clone(), self.config, now, shared.controller_rules());
+        let host = Host { term: self.term, controller, waiting: VecDeque::new(), proposing: None };
+        self.hosts.insert(winner, host);
+        self.pump(shared, winner);
+    }
+
+    /// Applies committed entries, and sends them on their way to everybody.
+    pub(super) fn apply(&mut self, shared: &mut Shared, brokers: &[Broker], entries: &[Entry]) {
+        for entry in entries {
+            let before = shared.image.clone();
+            if let Err(error) = shared.image.apply(entry) {
+                shared.truths.violate(13, format!("entry {} cannot be applied: {error}", entry.index));
+                return;
+            }
+            shared.truths.applied(&before, &shared.image);
+            shared.metadata.push(entry.clone());
+            shared.trace.mix(entry.index.0 << 8 | entry.deltas.len() as u64);
+            entry.deltas.iter().for_each(|delta| note(shared, delta));
+        }
+        let index = shared.image.index;
+        for (i, broker) in brokers.iter().enumerate() {
+            let voters = shared.voters.clone();
+            let voter = self.dice.pick(&voters).unwrap_or(i);
+            if broker.process.is_some() && brokers[voter].process.is_some() {
+                let (from, to) = (Address::Broker(voter), Address::Broker(i));
+                shared.net.send(&mut shared.queue, shared.now, from, to, Message::Feed(index));
+            }
+        }
+    }
+}
+
+/// What an applied change means to those who watch.
+fn note(shared: &mut Shared, delta: &Delta) {
+    say!(shared, "metadata {}: {}", shared.image.index, words(delta));
+    match delta {
+        Delta::NodeRegistered(node) => {
+            if let Some(broker) = node.peer_id.strip_prefix('d').and_then(|d| d.parse().ok()) {
+                shared.registered(node.id, broker);
+            }
+        }
+        Delta::TopicCreated(topic) => {
+            for i in 0..topic.partitions.len() as u32 {
+                shared.partition_changed(TopicPartition { topic: topic.id, partition: PartitionId(i) });
+            }
+        }
+        Delta::PartitionChanged { partition, state } => {
+            if !state.elr.is_empty() {
+                shared.count("eligible replicas outside the isr");
+            }
+            if state.leader.is_none() {
+                shared.count("a partition is offline");
+            }
+            if state.isr.len() == 1 && state.elr.is_empty() && state.recovering {
+                shared.count("a partition recovers uncleanly");
+            }
+            if !state.adding.is_empty() {
+                shared.count("a partition is being reassigned");
+            }
+            shared.partition_changed(*partition);
+        }
+        _ => {}
+    }
+}
+
+fn words(delta: &Delta) -> String {
+    match delta {
+        Delta::NodeRegistered(node) => format!("node {} ({}) registers", node.id, node.peer_id),
+        Delta::PartitionChanged { partition, state } => {
+            let (leader, epoch) =
+                (state.leader.map_or("nobody".to_owned(), |leader| leader.to_string()), state.leader_epoch);
+            let ids = super::invariants::ids;
+            format!(
+                "{partition}: {leader} leads in epoch {epoch}, state {}, replicas {}, isr {}, elr {}, adding {}, removing {}{}",
+                state.partition_epoch,
+                ids(&state.replicas),
+                ids(&state.isr),
+                ids(&state.elr),
+                ids(&state.adding),
+                ids(&state.removing),
+                if state.recovering { ", recovers" } else { "" },
+            )
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+/// A majority of the voters can be talked to.
+fn reaches_majority(shared: &Shared, brokers: &[Broker], from: usize) -> bool {
+    let reached = |voter: &&usize| {
+        let broker = &brokers[**voter];
+        broker.process.is_some() && broker.machine.paused_until <= shared.now && shared.net.connects(from, **voter)
+    };
+    shared.voters.iter().filter(reached).count() * 2 > shared.voters.len()
+}
