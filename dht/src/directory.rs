@@ -57,12 +57,18 @@ pub fn changed_by(entry: &Entry, before: &Image, after: &Image, quorum: Quorum) 
                     keys.insert(Key::Quorum);
                 }
             }
-            Delta::NodeFenced { .. } | Delta::NodeUnfenced { .. } | Delta::ProducerIdsAllocated { .. } => {}
+            // A removed node's record expires: nobody publishes it any more.
+            Delta::NodeFenced { .. }
+            | Delta::NodeUnfenced { .. }
+            | Delta::NodeDraining { .. }
+            | Delta::NodeRemoved { .. }
+            | Delta::ProducerIdsAllocated { .. } => {}
+            Delta::FeatureLevelChanged { .. } => drop(keys.insert(Key::Quorum)),
             Delta::TopicCreated(topic) => keys.extend(topic_keys(topic)),
             Delta::TopicDeleted { id } => {
                 bodies.extend(before.topics.get(id).into_iter().flat_map(|topic| tombstones(cluster, version, topic)));
             }
-            Delta::TopicConfigChanged { id, .. } => {
+            Delta::TopicConfigChanged { id, .. } | Delta::TopicReplicationChanged { id, .. } => {
                 keys.extend(after.topics.get(id).map(|topic| Key::Topic(topic.name.clone())));
             }
             Delta::PartitionChanged { partition, .. } => {

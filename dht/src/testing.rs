@@ -76,6 +76,7 @@ pub(crate) fn node(id: u64) -> Node {
         version: "0.1.0".to_owned(),
         fenced: false,
         draining: false,
+        features_max: 1,
     }
 }
 

@@ -131,6 +131,7 @@ pub(crate) fn node(id: u64, endpoint: &str) -> Node {
         version: String::new(),
         fenced: false,
         draining: false,
+        features_max: 1,
     }
 }
 

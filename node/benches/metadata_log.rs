@@ -54,6 +54,8 @@ fn registration() -> Registration {
         weight_milli: 1000,
         role: Role::Broker,
         version: String::new(),
+        features_max: 1,
+        unclean: false,
     }
 }
 

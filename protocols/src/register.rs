@@ -81,6 +81,10 @@ pub struct Joiner {
     pub role: Role,
     /// Program version.
     pub version: String,
+    /// Largest feature level that the program knows.
+    pub features_max: u32,
+    /// Its machine went down, and what was not flushed is lost.
+    pub unclean: bool,
 }
 
 /// The answer to the [`Request`] of the same kind.
@@ -121,8 +125,21 @@ impl Joiner {
     /// What the controller is told, with the peer id that the channel has proven.
     #[must_use]
     pub fn registration(self, peer: &PeerId) -> Registration {
-        let Self { directory, boot, incarnation, addresses, lanes, kafka, ops, rack, weight_milli, role, version } =
-            self;
+        let Self {
+            directory,
+            boot,
+            incarnation,
+            addresses,
+            lanes,
+            kafka,
+            ops,
+            rack,
+            weight_milli,
+            role,
+            version,
+            features_max,
+            unclean,
+        } = self;
         let peer_id = peer.to_string();
         Registration {
             peer_id,
@@ -137,6 +154,8 @@ impl Joiner {
             weight_milli,
             role,
             version,
+            features_max,
+            unclean,
         }
     }
 }
@@ -243,6 +262,8 @@ fn joiner_to_wire(proof: Option<&[u8; 32]>, node: &Joiner) -> proto::Join {
         weight_milli: node.weight_milli,
         role: role_to_wire(node.role),
         version: node.version.clone(),
+        features_max: node.features_max,
+        unclean: node.unclean,
     }
 }
 
@@ -264,6 +285,8 @@ fn joiner_from_wire(join: proto::Join) -> Result<Request, DecodeError> {
         weight_milli: join.weight_milli,
         role: role_from_wire(join.role)?,
         version: text("version", join.version, LABEL_BYTES_MAX)?,
+        features_max: join.features_max.max(1),
+        unclean: join.unclean,
     };
     Ok(Request::Join { proof: proof(join.proof)?, node: Box::new(node) })
 }

@@ -238,6 +238,7 @@ fn node() -> impl Strategy<Value = Node> {
             version,
             fenced: flags.2,
             draining: !flags.2,
+            features_max: flags.0.max(1),
         },
     )
 }
@@ -289,6 +290,8 @@ fn joiner() -> impl Strategy<Value = Joiner> {
         weight_milli: node.weight_milli,
         role: node.role,
         version: node.version,
+        features_max: node.features_max,
+        unclean: node.fenced,
     })
 }
 

@@ -454,7 +454,7 @@ impl Leader {
             out.extend(self.unflushed.drain().into_iter().map(Output::Acknowledge));
         }
         self.refuse_unless_enough(out);
-        self.end_eligibility(out);
+        self.propose(out);
     }
 
     fn refuse_unless_enough(&mut self, out: &mut Vec<Output>) {

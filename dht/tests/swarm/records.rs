@@ -82,5 +82,6 @@ fn node(id: NodeId, peer: &PeerId, address: &Multiaddr) -> rafka_broker::metadat
         version: String::new(),
         fenced: false,
         draining: false,
+        features_max: 1,
     }
 }

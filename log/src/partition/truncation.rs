@@ -16,15 +16,19 @@ use crate::walk::Walk;
 const STEP_BYTES: usize = 8192;
 
 impl PartitionLog {
-    /// Removes the records from `offset` on; the rest of a batch that holds it goes too. Returns the new end. Durable, the
-    /// epoch cache with it, when this returns. Before the log's start: as [`Self::restart_at`].
+    /// Removes the records from `offset` on; the rest of a batch that holds it goes too, and so do epochs that begin there
+    /// or later: one without records, too. Returns the new end. Durable, the epoch cache with it, when this returns. Before the log's start: as [`Self::restart_at`].
     ///
     /// # Errors
     /// [`LogError`]. If the disk fails halfway the log is poisoned: the next start finds either state.
     pub fn truncate_to(&mut self, offset: Offset) -> Result<Offset, LogError> {
         self.healthy()?;
-        if offset >= self.log_end() {
+        if offset > self.log_end() {
             return Ok(self.log_end());
+        }
+        if offset == self.log_end() {
+            self.forget_epochs_behind(offset)?;
+            return Ok(offset);
         }
         let segment = match self.shared.segment_of(offset) {
             Some(segment) if offset >= self.log_start() => segment,
@@ -119,8 +123,13 @@ impl PartitionLog {
         (self.size, self.allocated) = (place.position, place.position);
         (self.max_timestamp, self.since_index, self.must_cut) = (place.max_before, 0, false);
         self.count_cut(before - shared.size_bytes());
+        self.forget_epochs_behind(place.base)
+    }
+
+    fn forget_epochs_behind(&mut self, end: Offset) -> Result<(), StorageError> {
+        let shared = self.shared.clone();
         let mut epochs = shared.epochs.write();
-        if epochs.truncate_end(place.base) {
+        if epochs.truncate_end(end) {
             epochs.store(&*shared.disk, &shared.dir)?;
             self.epochs_unsaved = false;
         }

@@ -175,3 +175,16 @@ fn a_deleted_log_leaves_nothing() {
     log.delete().expect("deletes");
     assert!(!disk.exists(dir()).expect("known"));
 }
+
+/// A leader that wrote nothing in its epoch, and then follows one that goes on in an earlier epoch's records.
+#[test]
+fn an_epoch_without_records_is_forgotten_by_a_truncation_to_the_end() {
+    let (mut log, _) = open(&config());
+    append(&mut log, 0, 10);
+    let (end, latest) = (log.log_end(), log.latest_epoch().expect("it has a record"));
+    log.begin_epoch(LeaderEpoch(latest.0 + 2)).expect("begins");
+    assert_eq!(log.truncate_to(end.plus(1)).expect("nothing to do"), end);
+    assert_eq!(log.latest_epoch(), Some(LeaderEpoch(latest.0 + 2)));
+    assert_eq!(log.truncate_to(end).expect("truncates"), end);
+    assert_eq!(log.latest_epoch(), Some(latest));
+}

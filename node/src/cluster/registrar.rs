@@ -239,7 +239,23 @@ fn joiner(registration: &Registration) -> Joiner {
         weight_milli,
         role,
         version,
-        ..
+        features_max,
+        unclean,
+        peer_id: _,
     } = registration.clone();
-    Joiner { directory, boot, incarnation, addresses, lanes, kafka, ops, rack, weight_milli, role, version }
+    Joiner {
+        directory,
+        boot,
+        incarnation,
+        addresses,
+        lanes,
+        kafka,
+        ops,
+        rack,
+        weight_milli,
+        role,
+        version,
+        features_max,
+        unclean,
+    }
 }

@@ -48,6 +48,7 @@ pub(super) fn image(leaders: &[u64]) -> Image {
             version: String::new(),
             fenced: false,
             draining: false,
+            features_max: 1,
         };
         image.nodes.insert(node.id, node);
     }

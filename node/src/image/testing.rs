@@ -21,6 +21,8 @@ pub(crate) fn registration(n: u8) -> Registration {
         weight_milli: 1000,
         role: Role::Broker,
         version: "0.1.0".to_owned(),
+        features_max: 1,
+        unclean: false,
     }
 }
 

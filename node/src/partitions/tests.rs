@@ -337,6 +337,7 @@ fn node(id: NodeId) -> Node {
         version: String::new(),
         fenced: false,
         draining: false,
+        features_max: 1,
         incarnation: [0; 16],
     }
 }

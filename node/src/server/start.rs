@@ -95,6 +95,9 @@ pub(super) async fn start(config: Config, level: Option<LevelHandle>, began: Ins
             let settings = rafka_broker::controller::Config {
                 session_ms: config.cluster.session_ms,
                 num_partitions: config.topic.num_partitions,
+                // Followers do not fetch yet.
+                replication_factor_max: 1,
+                ..rafka_broker::controller::Config::default()
             };
             let (handle, driver) = Driver::new(raft.clone(), place.images.clone(), key.clone(), settings);
             let halt = stop.quorum.clone();
@@ -276,6 +279,8 @@ fn registration(config: &Config, data: &DataDir, mesh: &mesh::Mesh, lanes: &[Mul
         weight_milli: config.node.weight_milli,
         role: config.node.roles,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        features_max: crate::controller::FEATURE_LEVEL,
+        unclean: data.last_end() == LastEnd::PowerLost,
     }
 }
 

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use rafka_broker::controller::Registration;
 use rafka_broker::{ErrorCode, Failure};
 use rafka_model::NodeId;
 use rafka_protocols::Frame;
@@ -90,7 +89,7 @@ fn own<'a>(cluster: &'a Cluster, peer: &PeerId, node: NodeId) -> Result<&'a cont
 
 async fn join(cluster: &Cluster, peer: PeerId, node: Joiner) -> Result<Reply, Failure> {
     let Some(controller) = &cluster.controller else { return Err(not_controller(cluster)) };
-    let registered = controller.register(registration(&peer, node)).await?;
+    let registered = controller.register(node.registration(&peer)).await?;
     cluster.mesh.certify(peer, Instant::now() + Duration::from_secs(24 * 3600)).await;
     Ok(Reply::Joined {
         certificate: registered.certificate,
@@ -121,24 +120,5 @@ fn not_controller(cluster: &Cluster) -> Failure {
             peer_id: Some(node.peer_id.clone()),
             addresses: node.addresses.clone(),
         }),
-    }
-}
-
-fn registration(peer: &PeerId, node: Joiner) -> Registration {
-    let Joiner { directory, boot, incarnation, addresses, lanes, kafka, ops, rack, weight_milli, role, version } = node;
-    let peer_id = peer.to_string();
-    Registration {
-        peer_id,
-        directory,
-        boot,
-        incarnation,
-        addresses,
-        lanes,
-        kafka,
-        ops,
-        rack,
-        weight_milli,
-        role,
-        version,
     }
 }

@@ -199,6 +199,7 @@ fn node_to_wire(node: &Node) -> proto::Node {
         version: node.version.clone(),
         fenced: node.fenced,
         draining: node.draining,
+        features_max: node.features_max,
     }
 }
 
@@ -220,5 +221,6 @@ fn node_from_wire(node: proto::Node) -> Result<Node, DecodeError> {
         version: text("version", node.version, LABEL_BYTES_MAX)?,
         fenced: node.fenced,
         draining: node.draining,
+        features_max: node.features_max.max(1),
     })
 }

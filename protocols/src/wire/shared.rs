@@ -108,6 +108,11 @@ pub(crate) fn state_to_wire(state: &PartitionState) -> proto::PartitionState {
         partition_epoch: state.partition_epoch.0,
         isr: node_ids_to_wire(&state.isr),
         elr: node_ids_to_wire(&state.elr),
+        adding: node_ids_to_wire(&state.adding),
+        removing: node_ids_to_wire(&state.removing),
+        last_known_elr: node_ids_to_wire(&state.last_known_elr),
+        recovering: state.recovering,
+        target: node_ids_to_wire(&state.target),
     }
 }
 
@@ -119,7 +124,11 @@ pub(crate) fn state_from_wire(state: proto::PartitionState) -> Result<PartitionS
         partition_epoch: PartitionEpoch(state.partition_epoch),
         isr: node_ids("in-sync replicas", state.isr)?,
         elr: node_ids("eligible leader replicas", state.elr)?,
-        ..PartitionState::default()
+        adding: node_ids("replicas that come", state.adding)?,
+        removing: node_ids("replicas that go", state.removing)?,
+        last_known_elr: node_ids("last known eligible replicas", state.last_known_elr)?,
+        recovering: state.recovering,
+        target: node_ids("replicas to be", state.target)?,
     })
 }
 

@@ -174,6 +174,8 @@ fn joiner(incarnation: [u8; 16], id: PeerId, mesh: &Mesh) -> Joiner {
         weight_milli: 1000,
         role: Role::Broker,
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        features_max: 1,
+        unclean: false,
     }
 }
 

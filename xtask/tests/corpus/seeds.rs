@@ -214,6 +214,8 @@ fn registers() -> Seeds {
         weight_milli: node.weight_milli,
         role: node.role,
         version: node.version,
+        features_max: node.features_max,
+        unclean: false,
     };
     let request = |request| parts(&register::encode_request(&request));
     let reply = |reply| parts(&register::encode_reply(&Ok(reply)));
@@ -503,6 +505,7 @@ fn node(id: u64) -> Node {
         version: "0.1.0".to_owned(),
         fenced: false,
         draining: false,
+        features_max: 1,
     }
 }
 

@@ -27,8 +27,8 @@ pub(super) struct InSync {
     /// Everybody whom the controller may elect, itself included.
     pub(super) maximal: Vec<NodeId>,
     pub(super) pending: Option<Pending>,
-    /// Nobody is proposed as a new member before.
-    expands_from: Monotonic,
+    /// What was proposed in vain, or only to have the controller think again, is not proposed before.
+    not_before: Monotonic,
 }
 
 /// A proposal without an answer.
@@ -47,7 +47,7 @@ impl InSync {
             recovering: state.recovering,
             maximal: Vec::new(),
             pending: None,
-            expands_from: Monotonic::default(),
+            not_before: Monotonic::default(),
         };
         in_sync.count(me, rules);
         in_sync
@@ -93,7 +93,7 @@ impl Leader {
         let isr = if self.in_sync.recovering && self.rules.hold(Rule::RecoveryIsSaid) {
             Some(self.in_sync.isr.clone())
         } else {
-            self.shrunk().or_else(|| self.expanded())
+            self.shrunk().or_else(|| self.expanded()).or_else(|| self.confirmed())
         };
         if let Some(isr) = isr {
             self.send(isr, out);
@@ -163,7 +163,7 @@ impl Leader {
 
     /// The set with those that may be in it; `None` if there is nobody new.
     fn expanded(&self) -> Option<Vec<NodeId>> {
-        if self.now < self.in_sync.expands_from {
+        if self.now < self.in_sync.not_before {
             return None;
         }
         let new = self
@@ -200,7 +200,7 @@ impl Leader {
         let has_new = pending.proposal.isr.iter().any(|(member, _)| !self.in_sync.isr.contains(member));
         match result {
             Err(ErrorCode::IneligibleReplica) if has_new => {
-                self.in_sync.expands_from = self.now.plus(Duration::from_millis(INELIGIBLE_REPLICA_MS));
+                self.in_sync.not_before = self.now.plus(Duration::from_millis(INELIGIBLE_REPLICA_MS));
                 self.in_sync.pending = None;
                 if self.rules.hold(Rule::IneligibleIsNotRolledBack) {
                     // Whichever copy commits first, the state that it brings ends the doubt.
@@ -222,18 +222,25 @@ impl Leader {
         }
     }
 
-    /// After `min.insync.replicas` was lowered there may be eligible leader replicas beside a set that is large enough. They
-    /// count, and may never come back: the same set, committed again, ends that.
-    pub(super) fn end_eligibility(&mut self, out: &mut Vec<Output>) {
-        if self.in_sync.pending.is_none() && !self.in_sync.elr.is_empty() && self.enough_in_sync() {
-            self.send(self.in_sync.isr.clone(), out);
+    /// The same set, if the controller is to think again who is eligible; not too often, in case it thinks the same.
+    fn confirmed(&mut self) -> Option<Vec<NodeId>> {
+        if self.now < self.in_sync.not_before || !self.counts_the_eligible() {
+            return None;
         }
+        self.in_sync.not_before = self.now.plus(Duration::from_millis(INELIGIBLE_REPLICA_MS));
+        Some(self.in_sync.isr.clone())
+    }
+
+    /// After `min.insync.replicas` was lowered there may be eligible leader replicas beside a set that is large enough. They
+    /// count, and may never come back.
+    fn counts_the_eligible(&self) -> bool {
+        !self.in_sync.elr.is_empty() && self.enough_in_sync()
     }
 
     /// Nodes came or went.
     pub(super) fn meet(&mut self, members: super::Members) {
         if members != self.members {
-            self.in_sync.expands_from = Monotonic::default();
+            self.in_sync.not_before = Monotonic::default();
         }
         self.members = members;
     }
@@ -245,6 +252,9 @@ impl Leader {
         }
         if self.in_sync.recovering && self.rules.hold(Rule::RecoveryIsSaid) {
             return Some(self.now);
+        }
+        if self.counts_the_eligible() {
+            return Some(self.now.max(self.in_sync.not_before));
         }
         let isr = self.in_sync.isr.iter().filter_map(|member| self.followers.get(member));
         let behind = isr.filter(|follower| !self.is_at_end(follower));

@@ -206,6 +206,7 @@ mod tests {
             version: String::new(),
             fenced: false,
             draining: false,
+            features_max: 1,
         }
     }
 
