@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use rafka_simulations::explore::{Bounds, Profile, Progress, Report, explore, rules};
 use rafka_simulations::hunt::{cores, mode_name};
 use rafka_simulations::seeds::Mutant;
@@ -12,17 +12,27 @@ use serde_json::json;
 
 use super::hunt::{Format, Ticker};
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Choice {
-    Small,
-    Full,
+/// `small`, `full`, or bounds of one's own.
+#[derive(Clone, Debug)]
+struct Choice(Vec<Bounds>);
+
+fn parse_choice(text: &str) -> Result<Choice, String> {
+    Ok(Choice(match text {
+        "small" => Profile::Small.all().to_vec(),
+        "full" => Profile::Full.all().to_vec(),
+        _ => vec![text.parse()?],
+    }))
 }
 
 #[derive(Args)]
 pub(crate) struct ExploreArgs {
-    /// How much may happen.
-    #[arg(long, value_enum, default_value = "small")]
+    /// How much may happen: `small`, `full`, or such as `records=2,epochs=2,fences=2,fsync` (also batch, kills, cuts, lags,
+    /// retries, copies, losses, states).
+    #[arg(long, value_parser = parse_choice, default_value = "small")]
     bounds: Choice,
+    /// Of all rules, only those whose name contains one of these, separated by commas.
+    #[arg(long, value_delimiter = ',', value_name = "WORDS")]
+    rules: Vec<String>,
     /// Only explorations whose name contains this.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "WORDS")]
     only: String,
@@ -38,18 +48,20 @@ pub(crate) struct ExploreArgs {
 }
 
 pub(crate) fn run(args: &ExploreArgs) -> Result<Vec<String>, String> {
-    let profile = match args.bounds {
-        Choice::Small => Profile::Small,
-        Choice::Full => Profile::Full,
-    };
-    let bounds: Vec<Bounds> = profile.all().iter().filter(|bounds| bounds.name.contains(&args.only)).copied().collect();
+    let bounds: Vec<Bounds> = args.bounds.0.iter().filter(|bounds| bounds.name.contains(&args.only)).copied().collect();
     if bounds.is_empty() {
         return Err(format!("no exploration has {:?} in its name", args.only));
     }
     let jobs = args.jobs.unwrap_or_else(cores);
     match args.without.as_deref() {
         None => all_hold(args, &bounds, jobs),
-        Some("all") => table(args, &bounds, &rules().collect::<Vec<_>>(), jobs),
+        Some("all") => {
+            let chosen = |rule: &Mutant| {
+                let name = rule.to_string();
+                args.rules.is_empty() || args.rules.iter().any(|words| name.contains(words.as_str()))
+            };
+            table(args, &bounds, &rules().filter(chosen).collect::<Vec<_>>(), jobs)
+        }
         Some(rule) => {
             let rule: Mutant = rule.parse()?;
             let report = first_broken(&bounds, Some(rule), &Watched::default(), jobs);

@@ -72,6 +72,42 @@ const FULL: &[Bounds] = &[
     Bounds { name: "two elections", fences: 2, epochs: 2, ..NONE },
 ];
 
+impl std::str::FromStr for Bounds {
+    type Err = String;
+
+    /// Reads `records=2,fences=1,fsync`: what is not named is 0, or what makes sense at least.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut bounds = Bounds { name: "chosen", ..NONE };
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            if part == "fsync" {
+                bounds.durability = Durability::Fsync;
+                continue;
+            }
+            let parsed = part.split_once('=').and_then(|(key, value)| Some((key, value.parse::<u64>().ok()?)));
+            let Some((key, value)) = parsed else { return Err(format!("{part:?} is not KEY=NUMBER")) };
+            if key == "states" {
+                bounds.states_max = value;
+                continue;
+            }
+            let field = match key {
+                "records" => &mut bounds.records,
+                "batch" => &mut bounds.batch,
+                "epochs" => &mut bounds.epochs,
+                "kills" => &mut bounds.kills,
+                "cuts" => &mut bounds.cuts,
+                "fences" => &mut bounds.fences,
+                "lags" => &mut bounds.lags,
+                "retries" => &mut bounds.retries,
+                "copies" => &mut bounds.copies,
+                "losses" => &mut bounds.losses,
+                _ => return Err(format!("no bound is called {key:?}")),
+            };
+            *field = u8::try_from(value).ok().filter(|value| *value < 16).ok_or(format!("{part:?} is too much"))?;
+        }
+        Ok(bounds)
+    }
+}
+
 impl Profile {
     /// The explorations that make it up.
     #[must_use]
