@@ -8,7 +8,8 @@
 //!
 //! What is left out, on purpose: time is no value but an action (a follower lags, a request is given up), records are
 //! appended one at a time with acks=all, a high watermark is forgotten with its process, there is no retention. A fetch
-//! that would tell neither side anything new is not sent, unless it is one of those that are repeated.
+//! that would tell neither side anything new is not sent, unless it is one of those that are repeated. Of most fetches the
+//! request and the answer arrive at once; [`Bounds::delays`] of them take their time.
 
 mod bounds;
 mod check;

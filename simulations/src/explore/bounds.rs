@@ -29,6 +29,9 @@ pub struct Bounds {
     pub copies: u8,
     /// Messages that never arrive.
     pub losses: u8,
+    /// Fetches whose request and answer take their time, so that anything may happen meanwhile; all others are answered at
+    /// once. (Proposals and metadata always take their time.)
+    pub delays: u8,
     /// States after which the search gives up.
     pub states_max: u64,
 }
@@ -56,20 +59,25 @@ const NONE: Bounds = Bounds {
     retries: 0,
     copies: 0,
     losses: 0,
+    delays: 0,
     states_max: 200_000_000,
 };
 
 const SMALL: &[Bounds] = &[
-    Bounds { name: "a node is fenced though it lives", fences: 1, ..NONE },
-    Bounds { name: "a follower lags", lags: 1, epochs: 0, ..NONE },
-    Bounds { name: "a process dies", kills: 1, ..NONE },
-    Bounds { name: "a machine loses power", cuts: 1, ..NONE },
-    Bounds { name: "a machine loses power, fsync", durability: Durability::Fsync, cuts: 1, ..NONE },
+    Bounds { name: "a node is fenced though it lives", fences: 1, delays: 1, ..NONE },
+    Bounds { name: "a follower lags", lags: 1, epochs: 0, losses: 1, ..NONE },
+    Bounds { name: "a process dies", kills: 1, delays: 1, ..NONE },
+    Bounds { name: "a machine loses power", cuts: 1, delays: 1, ..NONE },
+    Bounds { name: "a machine loses power", durability: Durability::Fsync, cuts: 1, ..NONE },
+    Bounds { name: "a follower lags, and its leader is fenced", lags: 1, fences: 1, ..NONE },
+    Bounds { name: "two elections", fences: 2, epochs: 2, ..NONE },
+    Bounds { name: "two elections, two records", records: 2, batch: 1, fences: 2, epochs: 2, ..NONE },
+    Bounds { name: "messages come twice and late", fences: 1, delays: 1, copies: 1, retries: 1, ..NONE },
 ];
 
 const FULL: &[Bounds] = &[
-    Bounds { name: "two records, one death", records: 2, kills: 1, epochs: 2, ..NONE },
-    Bounds { name: "two elections", fences: 2, epochs: 2, ..NONE },
+    Bounds { name: "two records, one death", records: 2, kills: 1, epochs: 2, delays: 2, ..NONE },
+    Bounds { name: "two elections", fences: 2, epochs: 2, delays: 2, ..NONE },
 ];
 
 impl std::str::FromStr for Bounds {
@@ -100,6 +108,7 @@ impl std::str::FromStr for Bounds {
                 "retries" => &mut bounds.retries,
                 "copies" => &mut bounds.copies,
                 "losses" => &mut bounds.losses,
+                "delays" => &mut bounds.delays,
                 _ => return Err(format!("no bound is called {key:?}")),
             };
             *field = u8::try_from(value).ok().filter(|value| *value < 16).ok_or(format!("{part:?} is too much"))?;

@@ -26,6 +26,7 @@ fn words(universe: &Universe, action: Action) -> String {
     match action {
         Action::Produce(at) => format!("a record for node {}", node(at)),
         Action::Flush(at) => format!("node {} flushes", node(at)),
+        Action::Exchange(at) => format!("node {} fetches", node(at)),
         Action::Fetch(at) => format!("node {} sends a fetch", node(at)),
         Action::Deliver(number) => message(universe.message(number)),
         Action::Copy(number) => format!("{}, and will again", message(universe.message(number))),

@@ -69,6 +69,7 @@ struct Spent {
     retries: u8,
     copies: u8,
     losses: u8,
+    delays: u8,
 }
 
 /// Something that can happen. Nodes by their place, from 0.
@@ -78,6 +79,9 @@ pub(super) enum Action {
     Produce(usize),
     /// What was written is flushed.
     Flush(usize),
+    /// A fetch is sent, answered, and its answer carried out.
+    Exchange(usize),
+    /// A fetch is sent; the rest takes its time.
     Fetch(usize),
     /// A message arrives.
     Deliver(u32),
@@ -244,11 +248,29 @@ impl Universe {
 
     /// True if a message flies that would end the waiting of this node's fetch.
     fn fetch_flies(&self, world: &World, at: usize, awaited: u64) -> bool {
-        world.flying.iter().any(|number| match self.message(*number) {
+        world.flying.iter().any(|number| self.is_of_fetch(*number, at, awaited))
+    }
+
+    /// A fetch, from its beginning to its end.
+    fn exchange(&mut self, world: &mut World, at: usize) -> Result<bool, Broken> {
+        self.drive(world, at, |node, _, effects| node.fetch(effects));
+        let Some(awaited) = world.nodes[at].node.waits_for() else { return Ok(false) };
+        // First the request, then its answer, if there is one.
+        for _ in 0..2 {
+            let of_it = |number: &u32| self.is_of_fetch(*number, at, awaited);
+            let Some(place) = world.flying.iter().position(of_it) else { break };
+            let number = world.flying.remove(place);
+            self.deliver(world, number, true)?;
+        }
+        Ok(true)
+    }
+
+    fn is_of_fetch(&self, number: u32, at: usize, awaited: u64) -> bool {
+        match self.message(number) {
             Message::Fetch { from, request, .. } => from.node == NODES[at] && *request == awaited,
             Message::Fetched { to, request, .. } => *to == NODES[at] && *request == awaited,
             _ => false,
-        })
+        }
     }
 
     fn proposal_flies(&self, world: &World, at: usize) -> bool {
@@ -274,7 +296,8 @@ impl Universe {
         when(self.flushes() && !node.log.is_flushed(), Action::Flush(at));
         when(world.versions.last() != Some(&process.version), Action::Watch(at));
         let fetches = node.would_fetch(|id| world.node(id)) && node.waits_for().is_none_or(|last| last < FETCHES_MAX);
-        when(fetches, Action::Fetch(at));
+        when(fetches, Action::Exchange(at));
+        when(fetches && spent.delays < bounds.delays, Action::Fetch(at));
         if let Some(awaited) = node.waits_for() {
             let flies = self.fetch_flies(world, at, awaited);
             when(!flies || spent.retries < bounds.retries, Action::GiveUp(at));
@@ -301,7 +324,11 @@ impl Universe {
                 self.drive(world, at, |node, _, effects| node.produce(value, effects));
             }
             Action::Flush(at) => self.drive(world, at, |node, _, effects| node.flush(effects)),
-            Action::Fetch(at) => self.drive(world, at, |node, _, effects| node.fetch(effects)),
+            Action::Exchange(at) => return self.exchange(world, at),
+            Action::Fetch(at) => {
+                world.spent.delays += 1;
+                self.drive(world, at, |node, _, effects| node.fetch(effects));
+            }
             Action::Deliver(number) => {
                 land(world, number);
                 return self.deliver(world, number, true);
