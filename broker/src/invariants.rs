@@ -57,6 +57,8 @@ impl Image {
             hold!(node.epoch.0 <= self.index.0, "node {id} registered at {}, after {}", node.epoch, self.index);
             hold!(peers.insert(&node.peer_id), "peer {} has two nodes", node.peer_id);
             hold!(epochs.insert(node.epoch), "two registrations at {}", node.epoch);
+            let level = self.cluster.as_ref().map_or(0, |cluster| cluster.feature_level);
+            hold!(node.fenced || node.features_max >= level, "node {id} serves without knowing feature level {level}");
         }
         Ok(())
     }

@@ -61,9 +61,10 @@ impl Controller {
             let leader_epoch = state.leader_epoch;
             self.events.push(Event::UncleanElection { at, leader, leader_epoch, last_known });
         }
-        let gone = self.overlay().partition(at).map_or(Vec::new(), |before| {
-            before.replicas.iter().copied().filter(|id| !state.replicas.contains(id)).collect()
-        });
+        let Some(before) = self.overlay().partition(at) else { return };
+        let gone: Vec<_> = before.replicas.iter().copied().filter(|id| !state.replicas.contains(id)).collect();
+        // Without a leader nothing could be planned.
+        let led_again = before.leader.is_none() && state.leader.is_some();
         self.journal.write(Delta::PartitionChanged { partition: at, state });
         for id in gone {
             let draining = self.overlay().nodes.get(&id).is_some_and(|node| node.draining);
@@ -71,6 +72,7 @@ impl Controller {
                 self.events.push(Event::Drained(id));
             }
         }
+        self.replan |= led_again;
         if settled {
             self.automatic.remove(&at);
             self.replan |= self.empties();

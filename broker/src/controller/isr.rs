@@ -42,15 +42,13 @@ impl Controller {
                 format!("this controller knows of no such epoch of partition {at}"),
             );
         }
-        if self.rules.hold(Rule::OnlyTheLeaderAlters) {
-            if leader_epoch < state.leader_epoch {
-                let text = format!("partition {at} is in leader epoch {}, not {leader_epoch}", state.leader_epoch);
-                return refuse(ErrorCode::FencedLeaderEpoch, text);
-            }
-            if state.leader != Some(leader) {
-                let text = format!("node {leader} does not lead partition {at}");
-                return refuse(ErrorCode::NotLeaderOrFollower, text);
-            }
+        // These two follow from the partition epoch, but tell the sender more.
+        if leader_epoch < state.leader_epoch {
+            let text = format!("partition {at} is in leader epoch {}, not {leader_epoch}", state.leader_epoch);
+            return refuse(ErrorCode::FencedLeaderEpoch, text);
+        }
+        if partition_epoch == state.partition_epoch && state.leader != Some(leader) {
+            return refuse(ErrorCode::NotLeaderOrFollower, format!("node {leader} does not lead partition {at}"));
         }
         if partition_epoch < state.partition_epoch && self.rules.hold(Rule::AlterationsRestOnTheLatestState) {
             let text = format!("partition {at} is in partition epoch {}, not {partition_epoch}", state.partition_epoch);

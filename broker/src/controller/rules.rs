@@ -25,9 +25,6 @@ pub enum Rule {
     SilentNodesAreFenced,
     /// A block of producer ids is written down before it is given out (KIP-730). Without: two producers of one id.
     ProducerIdsAreWrittenDown,
-    /// Only the leader of the present leader epoch alters a partition (KIP-497). Without: a deposed leader puts a replica
-    /// into the set that lacks what the present one has committed.
-    OnlyTheLeaderAlters,
     /// An alteration rests on the latest state of the partition (KIP-497). Without: it brings back who was taken out since.
     AlterationsRestOnTheLatestState,
     /// † Who joins the in-sync set is in service, in the registration in which it fetched (KIP-841, KIP-903). Without: a
@@ -107,7 +104,6 @@ impl Rule {
         Self::LiveIdentitiesAreUnique,
         Self::SilentNodesAreFenced,
         Self::ProducerIdsAreWrittenDown,
-        Self::OnlyTheLeaderAlters,
         Self::AlterationsRestOnTheLatestState,
         Self::IneligibleReplicasAreRefused,
         Self::AlterationsAlwaysCount,

@@ -47,6 +47,8 @@ pub struct FetchPartition {
 /// The answer to a [`ReplicaFetch`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ReplicaFetched {
+    /// The request's: an earlier process of the node may have used the same number.
+    pub broker_epoch: BrokerEpoch,
     /// The request's.
     pub request: u64,
     /// In the order of the request; partitions that have nothing to tell may be missing.

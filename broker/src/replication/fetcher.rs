@@ -69,7 +69,8 @@ impl Fetcher {
     /// An answer came. False: not to the outstanding request; drop it. True: give its partitions to their
     /// [`Follower`](super::Follower)s and carry out what they say before [`Self::begin`].
     pub fn answered(&mut self, answer: &ReplicaFetched) -> bool {
-        let awaited = self.outstanding.is_some_and(|outstanding| outstanding.request == answer.request);
+        let awaited = answer.broker_epoch == self.me.broker_epoch
+            && self.outstanding.is_some_and(|outstanding| outstanding.request == answer.request);
         if awaited {
             self.outstanding = None;
         }
@@ -96,7 +97,7 @@ mod tests {
     const ME: Identity = Identity { node: NodeId(2), broker_epoch: BrokerEpoch(7) };
 
     fn answer(request: u64) -> ReplicaFetched {
-        ReplicaFetched { request, partitions: Vec::new() }
+        ReplicaFetched { broker_epoch: ME.broker_epoch, request, partitions: Vec::new() }
     }
 
     #[test]
@@ -110,6 +111,8 @@ mod tests {
         assert_eq!(fetcher.next_deadline(), None);
         let second = fetcher.begin(Monotonic(5), Vec::new());
         assert!(!fetcher.answered(&answer(first.request)), "given up");
+        let another = ReplicaFetched { broker_epoch: BrokerEpoch(6), ..answer(second.request) };
+        assert!(!fetcher.answered(&another), "asked by an earlier process");
         assert!(fetcher.answered(&answer(second.request)));
         assert!(!fetcher.answered(&answer(second.request)), "came twice");
         let mut careless = Fetcher::with_rules(ME, 1, Rules::without(Rule::OutstandingAnswersOnly));

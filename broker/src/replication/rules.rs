@@ -32,9 +32,6 @@ pub enum Rule {
     /// † What a follower said in another leader epoch does not count (KIP-101, KIP-279). Without: the end of a log that
     /// was never compared with the leader's is taken for a part of it.
     FetchesOfThisEpochCount,
-    /// A fetch that a later one has overtaken does not count (KIP-227 has its session epochs for it). Without: the
-    /// follower has truncated since, and is believed to have what it had.
-    OvertakenFetchesAreIgnored,
     /// A fetch of an earlier registration does not count (KIP-903). Without: the follower has lost since what it is
     /// believed to have.
     EarlierRegistrationsAreIgnored,
@@ -83,7 +80,6 @@ impl Rule {
         Self::ReachesTheElection,
         Self::ReachesTheHighWatermark,
         Self::FetchesOfThisEpochCount,
-        Self::OvertakenFetchesAreIgnored,
         Self::EarlierRegistrationsAreIgnored,
         Self::LogsAreCompared,
         Self::HighWatermarkNeverFalls,

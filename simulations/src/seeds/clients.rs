@@ -121,6 +121,9 @@ impl Client {
 
     /// Some more to do.
     pub(super) fn work(&mut self, shared: &mut Shared, amount: u32) {
+        if self.at.is_none_or(|at| shared.image.partition(at).is_none()) {
+            return;
+        }
         match &mut self.work {
             Work::Produce(producer) => {
                 for _ in 0..amount {
@@ -153,6 +156,7 @@ impl Client {
         let Some(at) = self.at else { return };
         if shared.image.partition(at).is_none() {
             self.give_up();
+            (self.at, self.route) = (None, None);
             return;
         }
         if self.is_idle() {
@@ -170,7 +174,6 @@ impl Client {
 
     /// The partition does not exist any more.
     fn give_up(&mut self) {
-        self.at = None;
         match &mut self.work {
             Work::Produce(producer) => producer.queue.clear(),
             Work::Consume(consumer) => *consumer = Consumer::default(),

@@ -2,8 +2,10 @@
 
 use rafka_broker::controller::{Command, Election};
 
-use super::dice::Dice;
+use rafka_model::{PartitionId, TopicPartition};
+
 use super::event::Event;
+use super::process::{Process, Role};
 use super::shadow::Shadow;
 use super::tempo::MS;
 use super::trace::say;
@@ -99,11 +101,9 @@ impl World {
     }
 
     fn last_work(&mut self) {
-        let mut dice = Dice::of(&[self.shared.seed, 9]);
         for client in &mut self.clients {
             client.work(&mut self.shared, if client.is_producer() { 1 } else { 500 });
         }
-        let _ = dice.draw();
     }
 
     /// Something that is not as it should be in the end (invariant 16).
@@ -133,7 +133,8 @@ impl World {
                     && state.removing.is_empty()
                     && !state.recovering;
                 if !whole {
-                    return Some(format!("partition {id}/{i} is {state:?}"));
+                    let at = TopicPartition { topic: *id, partition: PartitionId(i as u32) };
+                    return Some(format!("partition {at} is {state:?}; {}", self.standing(at)));
                 }
             }
         }
@@ -142,6 +143,27 @@ impl World {
         }
         let busy = self.clients.iter().find(|client| !client.is_idle());
         busy.map(|client| format!("a client has no answer: {client:?}"))
+    }
+
+    /// Where the replicas of a partition stand, in words.
+    fn standing(&self, at: TopicPartition) -> String {
+        let processes = self.brokers.iter().filter_map(|broker| broker.process.as_ref());
+        let standing = |process: &Process| {
+            let replica = process.replicas.get(&at)?;
+            let (start, end, flushed) = (replica.log.log_start(), replica.log.log_end(), replica.log.flushed());
+            let role = match &replica.role {
+                Role::Leader(leader) => format!(
+                    "leads in epoch {}, counts {:?}, proposes {:?}",
+                    leader.epoch(),
+                    leader.maximal_isr(),
+                    leader.pending()
+                ),
+                Role::Follower(follower) => format!("follows {:?} in epoch {}", follower.leader(), follower.epoch()),
+            };
+            let mark = replica.high_watermark();
+            Some(format!("{}: {start}..{end}, flushed {flushed}, high watermark {mark}, {role}", process.node()))
+        };
+        processes.filter_map(standing).collect::<Vec<_>>().join("; ")
     }
 
     /// A replica that is not where its leader is.
@@ -153,7 +175,8 @@ impl World {
                 let (end, high_watermark) = (replica.log.log_end().0, replica.high_watermark().0);
                 if end != high_watermark || truth > end {
                     let node = process.node();
-                    return Some(format!("{at} on node {node} ends at {end}, high watermark {high_watermark}"));
+                    let all = self.standing(*at);
+                    return Some(format!("{at} on node {node} ends at {end}, high watermark {high_watermark}: {all}"));
                 }
             }
         }

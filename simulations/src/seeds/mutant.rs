@@ -26,12 +26,20 @@ pub enum Driver {
     BootIsKnownOnceRecovered,
     /// Replicas that cannot be used are reported before the first heartbeat. Without: one of them is elected.
     FailuresAreToldBeforeService,
+    /// A failed replica begins anew once the controller has said that it knows, and only in the epoch that came of it.
+    /// Without: two replicas fail, the first one's report begins an epoch, and the second takes it for the answer to its
+    /// own: it is empty, and in sync.
+    FailuresBeginAnewOnceKnown,
 }
 
 impl Driver {
     /// Every rule.
-    pub const ALL: &'static [Self] =
-        &[Self::OwnRegistrationComesFirst, Self::BootIsKnownOnceRecovered, Self::FailuresAreToldBeforeService];
+    pub const ALL: &'static [Self] = &[
+        Self::OwnRegistrationComesFirst,
+        Self::BootIsKnownOnceRecovered,
+        Self::FailuresAreToldBeforeService,
+        Self::FailuresBeginAnewOnceKnown,
+    ];
 }
 
 impl Mutant {

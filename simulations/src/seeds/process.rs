@@ -63,8 +63,8 @@ pub(super) struct Process {
     pub(super) image: Image,
     pub(super) identity: Option<Identity>,
     pub(super) replicas: BTreeMap<TopicPartition, Replica>,
-    /// Replicas whose logs cannot be used, with the leader epoch in which that was found out.
-    pub(super) failed: BTreeMap<TopicPartition, LeaderEpoch>,
+    /// Replicas whose logs cannot be used, and since when.
+    pub(super) failed: BTreeMap<TopicPartition, Failed>,
     unclean: bool,
     /// Its machine had lost its power before.
     lost_power: bool,
@@ -83,6 +83,15 @@ pub(super) struct Process {
     wakes_at: u64,
     dice: Dice,
     incarnation: u64,
+}
+
+/// A replica whose log cannot be used.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failed {
+    /// In which epoch that was found out.
+    epoch: LeaderEpoch,
+    /// The controller knows.
+    told: bool,
 }
 
 #[derive(Debug)]

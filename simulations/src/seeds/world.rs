@@ -496,7 +496,9 @@ impl World {
                 let counts = state.isr.contains(&me) || state.elr.contains(&me);
                 // One copy in memory: what a power loss takes is gone, as its first leader finds out.
                 let alone = state.replicas.len() == 1 && self.shared.durability == Durability::Replicated;
-                if counts && !alone && process.is_counted(&self.shared.image) {
+                // So it is with an unclean election.
+                let excused = alone || state.recovering;
+                if counts && !excused && process.is_counted(&self.shared.image) {
                     self.shared.truths.member(at, me, &replica.shadow, &state);
                 }
                 let Some(leader) = replica.leader() else { continue };

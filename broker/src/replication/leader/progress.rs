@@ -50,7 +50,8 @@ impl Progress {
             // What it had before it may have lost.
             (self.registration, self.request, self.position) = (Some(who.broker_epoch), 0, None);
         }
-        if who.request <= self.request && rules.hold(Rule::OvertakenFetchesAreIgnored) {
+        // Nobody waits for the answer. As a position it would do no harm: in one registration and epoch they only grow.
+        if who.request <= self.request {
             return false;
         }
         self.request = who.request;

@@ -8,7 +8,7 @@ use rafka_broker::metadata::Role as Part;
 use rafka_broker::replication::{Identity, Input};
 use rafka_model::{BootId, DirectoryId, MetadataIndex, Monotonic, TopicPartition};
 
-use super::{Cx, Phase, Process, Role};
+use super::{Cx, Failed, Phase, Process, Role};
 use crate::seeds::event::{Address, Ask, Message, Told};
 use crate::seeds::mutant::Driver;
 use crate::seeds::trace::say;
@@ -188,8 +188,14 @@ impl Process {
                     self.step(cx, proposal.at, Input::AlterAnswered { partition_epoch, result });
                 }
             }
-            (Command::ReplicaFailed { .. }, answer) => {
-                if let Answer::Refused(failure) = answer {
+            (Command::ReplicaFailed { partitions, .. }, answer) => {
+                if let Answer::Done = answer {
+                    let failed = partitions.iter().filter_map(|at| Some((*at, self.failed.get(at)?.epoch)));
+                    let told: Vec<_> = failed.collect();
+                    for (at, epoch) in told {
+                        self.failed.insert(at, Failed { epoch, told: true });
+                    }
+                } else if let Answer::Refused(failure) = answer {
                     say!(cx.shared, "b{}: report of failed replicas refused: {}", cx.me, failure.message);
                 }
                 if self.phase == Phase::Reporting {
@@ -254,11 +260,9 @@ impl Process {
         if self.asks.values().any(asked) {
             return;
         }
-        // Known to the controller once the partition is in a later epoch.
-        let news = |(at, epoch): &(&TopicPartition, &_)| {
-            self.image.partition(**at).is_some_and(|state| state.leader_epoch <= **epoch)
-        };
-        let partitions: Vec<_> = self.failed.iter().filter(news).map(|(at, _)| *at).collect();
+        let exists = |at: &TopicPartition| self.image.partition(*at).is_some();
+        let news = self.failed.iter().filter(|(at, failed)| !failed.told && exists(at));
+        let partitions: Vec<_> = news.map(|(at, _)| *at).collect();
         if partitions.is_empty() {
             if self.phase == Phase::Reporting {
                 self.serve(cx);

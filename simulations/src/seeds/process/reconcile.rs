@@ -9,7 +9,7 @@ use rafka_broker::replication::{self, Election, Follower, Input, Leader, Output,
 use rafka_log::{LogConfig, PartitionLog, Shutdown};
 use rafka_model::{Durability, LeaderEpoch, Offset, PartitionId, TopicConfig, TopicPartition};
 
-use super::{Cx, Process, Replica, Role};
+use super::{Cx, Failed, Process, Replica, Role};
 use crate::seeds::machine::Machine;
 use crate::seeds::mutant::Driver;
 use crate::seeds::shadow::Shadow;
@@ -48,9 +48,13 @@ impl Process {
         state: &PartitionState,
         config: &Arc<TopicConfig>,
     ) {
-        if let Some(epoch) = self.failed.get(&at).copied() {
-            // Somebody else leads, in a later epoch: it can begin anew without doing harm.
-            if state.leader_epoch <= epoch || state.leader.is_none_or(|leader| leader == self.node()) {
+        if let Some(Failed { epoch, told }) = self.failed.get(&at).copied() {
+            // Somebody else leads, in an epoch that began with this failure: beginning anew does no harm. A later epoch
+            // alone says little: it may have begun with the failure of another replica.
+            let me = self.node();
+            let known = told && !state.isr.contains(&me) && !state.elr.contains(&me);
+            let known = known || cx.shared.breaks(Driver::FailuresBeginAnewOnceKnown);
+            if !known || state.leader_epoch <= epoch || state.leader.is_none_or(|leader| leader == me) {
                 return;
             }
             self.failed.remove(&at);
@@ -125,7 +129,7 @@ impl Process {
             Err(error) => {
                 say!(cx.shared, "b{} cannot open {at}: {error}", cx.me);
                 cx.count("a log did not open");
-                self.failed.insert(at, state.leader_epoch);
+                self.failed.insert(at, Failed { epoch: state.leader_epoch, told: false });
                 return;
             }
         };
@@ -135,7 +139,7 @@ impl Process {
             Err(words) => {
                 say!(cx.shared, "b{} cannot read {at}: {words}", cx.me);
                 cx.count("a log cannot be read");
-                self.failed.insert(at, state.leader_epoch);
+                self.failed.insert(at, Failed { epoch: state.leader_epoch, told: false });
                 return;
             }
         };
@@ -262,7 +266,7 @@ impl Process {
         cx.count("a replica failed while it ran");
         self.drain(cx, at, rafka_broker::ErrorCode::StorageError);
         self.replicas.remove(&at);
-        self.failed.insert(at, epoch);
+        self.failed.insert(at, Failed { epoch, told: false });
         self.cache.drop_partition(at);
     }
 
