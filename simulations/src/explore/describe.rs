@@ -56,7 +56,7 @@ fn message(message: &Message) -> String {
                 Said::Behind { log_start } => format!("behind, the log starts at {log_start}"),
                 Said::Refused(code) => format!("refused: {code:?}"),
             };
-            format!("{to} gets the answer of {from} to fetch {request}: {said}")
+            format!("{} gets the answer of {from} to fetch {request}: {said}", to.node)
         }
         Message::Alter { from, alter } => {
             let isr: Vec<NodeId> = alter.isr.iter().map(|(id, _)| *id).collect();

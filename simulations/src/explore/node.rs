@@ -83,7 +83,7 @@ pub(super) enum Said {
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Message {
     Fetch { to: NodeId, from: Identity, request: u64, asked: Asked },
-    Fetched { to: NodeId, from: NodeId, request: u64, leader_epoch: LeaderEpoch, offset: Offset, said: Said },
+    Fetched { to: Identity, from: NodeId, request: u64, leader_epoch: LeaderEpoch, offset: Offset, said: Said },
     Alter { from: NodeId, alter: AlterPartition },
     Altered { to: NodeId, rests_on: PartitionEpoch, result: Result<PartitionEpoch, ErrorCode> },
 }
@@ -92,7 +92,8 @@ impl Message {
     /// Which node it is for; `None`: the controller.
     pub(super) fn to(&self) -> Option<NodeId> {
         match self {
-            Self::Fetch { to, .. } | Self::Fetched { to, .. } | Self::Altered { to, .. } => Some(*to),
+            Self::Fetch { to, .. } | Self::Altered { to, .. } => Some(*to),
+            Self::Fetched { to, .. } => Some(to.node),
             Self::Alter { .. } => None,
         }
     }
@@ -361,14 +362,14 @@ impl Node {
             Verdict::Ignored => None,
         };
         if let Some(said) = said {
-            let (to, offset) = (from.node, asked.offset);
+            let (to, offset) = (from, asked.offset);
             effects.sent.push(Message::Fetched { to, from: self.id, request, leader_epoch, offset, said });
         }
         self.carry_out(out, effects);
     }
 
     /// The answer to a fetch at `offset` arrives.
-    pub(super) fn take(&mut self, request: u64, leader_epoch: LeaderEpoch, offset: Offset, said: Said) {
+    pub(super) fn take(&mut self, to: Identity, request: u64, leader_epoch: LeaderEpoch, offset: Offset, said: Said) {
         let Some(process) = &mut self.process else { return };
         let (outcome, records) = match said {
             Said::Records { high_watermark, records } => {
@@ -379,7 +380,8 @@ impl Node {
             Said::Behind { log_start } => (Fetched::Behind { log_start }, Vec::new()),
             Said::Refused(code) => (Fetched::Refused(code), Vec::new()),
         };
-        let answer = ReplicaFetched { request, partitions: vec![FetchedPartition { at: AT, leader_epoch, outcome }] };
+        let partitions = vec![FetchedPartition { at: AT, leader_epoch, outcome }];
+        let answer = ReplicaFetched { request, broker_epoch: to.broker_epoch, partitions };
         if !process.fetcher.answered(&answer) {
             return;
         }

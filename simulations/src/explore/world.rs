@@ -212,7 +212,7 @@ impl Universe {
                 node.serve(from, request, asked, &universe.setting, effects);
             }),
             Message::Fetched { to, request, leader_epoch, offset, said, .. } => {
-                self.drive(world, place(to), |node, _, _| node.take(request, leader_epoch, offset, said));
+                self.drive(world, place(to.node), |node, _, _| node.take(to, request, leader_epoch, offset, said));
             }
         }
         Ok(true)
@@ -230,10 +230,12 @@ impl Universe {
         Ok(true)
     }
 
-    /// A process ends; what is on its way to it ends, too.
+    /// A process ends; what is on its way to it ends, too, but for answers to fetches: the next process has to know that
+    /// they are not for it.
     fn stop(&mut self, world: &mut World, at: usize, cut: Option<usize>) {
         self.drive(world, at, |node, universe, _| node.stop(cut, universe.flushes()));
-        world.flying.retain(|number| self.message(*number).to() != Some(NODES[at]));
+        let arrives = |message: &Message| message.to() != Some(NODES[at]) || matches!(message, Message::Fetched { .. });
+        world.flying.retain(|number| arrives(self.message(*number)));
     }
 
     /// A process sees the next version of the metadata; `false` if there is none.
@@ -268,7 +270,7 @@ impl Universe {
     fn is_of_fetch(&self, number: u32, at: usize, awaited: u64) -> bool {
         match self.message(number) {
             Message::Fetch { from, request, .. } => from.node == NODES[at] && *request == awaited,
-            Message::Fetched { to, request, .. } => *to == NODES[at] && *request == awaited,
+            Message::Fetched { to, request, .. } => to.node == NODES[at] && *request == awaited,
             _ => false,
         }
     }

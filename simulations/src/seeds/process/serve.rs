@@ -333,7 +333,7 @@ impl Process {
             };
             partitions.push(FetchedPartition { at, leader_epoch: leader.epoch(), outcome });
         }
-        let fetched = ReplicaFetched { request: fetch.request, partitions };
+        let fetched = ReplicaFetched { broker_epoch: fetch.broker_epoch, request: fetch.request, partitions };
         cx.send(Address::Broker(from), Message::Fetched(Box::new(fetched)));
     }
 
