@@ -56,6 +56,7 @@ phase "release build" build
 phase "demo: hello, world" scripts/helloworld.sh
 phase "demo: partitions" scripts/partition_demo.sh
 phase "demo: storage" scripts/storage_demo.sh
+phase "simulations: exploration, seeds, mutants" scripts/simulations.sh
 phase "tests" cargo test --workspace --locked
 phase "examples and benchmarks compile, clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
 phase "generated files" cargo xtask generate --check

@@ -13,6 +13,8 @@
 
 #[cfg(feature = "mesh")]
 pub mod cluster;
+pub mod explore;
+pub mod hunt;
 #[cfg(feature = "mesh")]
 pub mod plot;
 #[cfg(feature = "mesh")]

@@ -22,6 +22,16 @@ enum Command {
     /// Whole brokers in one process: publish, subscribe, kill, return, compare.
     #[cfg(feature = "mesh")]
     Cluster(commands::mesh::ClusterArgs),
+    /// Many seeds of the replication simulator on all cores, until an invariant breaks or the time is over.
+    Seeds(commands::hunt::SeedsArgs),
+    /// One seed, told in lines, twice: it must do the same again.
+    Replay(commands::hunt::OneArgs),
+    /// The shortest schedule of a failing seed that still fails.
+    Shrink(commands::hunt::OneArgs),
+    /// Each rule of the protocol switched off in turn: every time an invariant must break.
+    Mutants(commands::hunt::MutantsArgs),
+    /// Everything that can happen to three replicas of one partition, within bounds.
+    Explore(commands::explore::ExploreArgs),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +43,11 @@ fn main() -> ExitCode {
         Command::Swarm(args) => commands::mesh::swarm(args),
         #[cfg(feature = "mesh")]
         Command::Cluster(args) => commands::mesh::run_cluster(&args),
+        Command::Seeds(args) => commands::hunt::seeds(&args),
+        Command::Replay(args) => commands::hunt::replay(&args),
+        Command::Shrink(args) => commands::hunt::shrunk(&args),
+        Command::Mutants(args) => commands::hunt::mutants(&args),
+        Command::Explore(args) => commands::explore::run(&args),
     };
     match outcome {
         Ok(missed) if missed.is_empty() => ExitCode::SUCCESS,

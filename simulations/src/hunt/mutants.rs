@@ -1,0 +1,57 @@
+//! Rules that do not hold, one at a time: each has to be noticed.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rafka_model::Durability;
+
+use super::{Found, Hunt, Limit, run};
+use crate::seeds::Mutant;
+
+/// Seeds within which every mutant has to die.
+pub const SEEDS_MAX: u64 = 2_000;
+
+/// How a mutant fared.
+#[derive(Clone, Debug)]
+pub struct Fate {
+    /// Which rule did not hold.
+    pub mutant: Mutant,
+    /// Seeds that were tried, each in every mode.
+    pub seeds: u64,
+    /// What noticed it; `None` if it survived.
+    pub death: Option<Found>,
+}
+
+/// Runs each of `mutants` with up to `seeds_max` seeds of `steps` in both modes, `jobs` mutants at a time; `told` hears
+/// of each as it ends. In the order of `mutants`.
+pub fn try_all(
+    mutants: &[Mutant],
+    seeds_max: u64,
+    steps: u64,
+    jobs: usize,
+    told: &(dyn Fn(&Fate) + Sync),
+) -> Vec<Fate> {
+    let next = AtomicUsize::new(0);
+    let fates: Mutex<Vec<(usize, Fate)>> = Mutex::default();
+    let work = || {
+        loop {
+            let at = next.fetch_add(1, Ordering::Relaxed);
+            let Some(mutant) = mutants.get(at) else { break };
+            let fate = try_one(*mutant, seeds_max, steps);
+            told(&fate);
+            fates.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((at, fate));
+        }
+    };
+    std::thread::scope(|scope| (0..jobs.max(1)).for_each(|_| _ = scope.spawn(work)));
+    let mut fates = fates.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    fates.sort_by_key(|(at, _)| *at);
+    fates.into_iter().map(|(_, fate)| fate).collect()
+}
+
+fn try_one(mutant: Mutant, seeds_max: u64, steps: u64) -> Fate {
+    let modes = vec![Durability::Replicated, Durability::Fsync];
+    let hunt = Hunt { modes, steps, first: 1, limit: Limit::Seeds(seeds_max), jobs: 1, broken: Some(mutant) };
+    let tally = run(&hunt, &|_| ());
+    let seeds = tally.found.as_ref().map_or(seeds_max, |found| found.seed);
+    Fate { mutant, seeds, death: tally.found }
+}
