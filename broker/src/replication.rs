@@ -17,6 +17,8 @@ mod follower;
 mod leader;
 mod rules;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod testing;
 
 pub use epochs::Epochs;

@@ -467,7 +467,9 @@ impl Leader {
     /// By what is committed: an eligible leader replica that a proposal would end is still eligible, and lacks what the
     /// proposed set would commit.
     fn enough_in_sync(&self) -> bool {
-        self.in_sync.isr.len() >= self.config.min_insync as usize
+        // Nobody can wait for more replicas than there are (Kafka's effective minimum; the controller counts so, too).
+        let replicas = self.followers.len() + 1;
+        self.in_sync.isr.len() >= replicas.min(self.config.min_insync as usize)
     }
 
     /// Commits what can be; called after every change.

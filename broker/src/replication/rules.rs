@@ -14,8 +14,9 @@ pub enum Rule {
     /// until a higher partition epoch commits (KIP-903, and our model). Without: an earlier copy of the proposal
     /// arrives late and is accepted, and the leader does not count whom the controller may elect.
     IneligibleIsNotRolledBack,
-    /// † Fewer in-sync replicas than `min.insync.replicas`, by what is committed, commit nothing (KIP-966). Without: an
-    /// eligible leader replica, which left while the set was large enough, lacks what consumers have read.
+    /// † Fewer in-sync replicas than `min.insync.replicas`, by what is committed, commit nothing, and nothing is committed
+    /// that an eligible leader replica lacks (KIP-966). Without: such a replica, which left while the set was large
+    /// enough, is elected and lacks what consumers have read.
     MinInsyncCommits,
     /// † With `durability=fsync` a replica has what it flushed, not what it wrote (KIP-966, "unclean shutdown"). Without:
     /// records are acknowledged that a power cut takes from every replica.

@@ -37,6 +37,11 @@ impl Admin {
         self.open.is_empty()
     }
 
+    /// Forgets what was asked and may fail.
+    pub(super) fn give_up(&mut self) {
+        self.open.retain(|open| open.insists);
+    }
+
     pub(super) fn ask(&mut self, shared: &mut Shared, command: Command, insists: bool) {
         say!(shared, "admin asks: {command:?}");
         let id = shared.number();

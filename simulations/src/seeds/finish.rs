@@ -1,8 +1,10 @@
 //! The end of a run: every fault ends, and then everything that was asked must be answered, and every replica be whole.
 
 use rafka_broker::controller::{Command, Election};
+use rafka_broker::metadata::PartitionState;
+use rafka_broker::request::Admin as Request;
 
-use rafka_model::{PartitionId, TopicPartition};
+use rafka_model::{NodeId, PartitionId, TopicPartition};
 
 use super::event::Event;
 use super::process::{Process, Role};
@@ -36,9 +38,7 @@ impl World {
             machine.halts_with = None;
             self.shared.queue.plan(self.shared.now + MS, Event::Start { broker });
         }
-        let drained: Vec<_> = self.shared.image.nodes.values().map(|node| node.id).collect();
-        let World { admin, shared, .. } = self;
-        drained.into_iter().for_each(|node| admin.ask(shared, Command::Drain { node, on: false }, false));
+        self.admin.give_up();
     }
 
     /// True if all is well, or it is clear that it will never be.
@@ -51,9 +51,9 @@ impl World {
         let session = self.shared.tempo.session.as_nanos() as u64;
         match trouble {
             None => {
-                if self.mended < 10 {
-                    // One produce for each partition, and consumers read to the end.
-                    self.mended = 10;
+                if !self.last {
+                    // Everybody produces once more, and reads to the end.
+                    self.last = true;
                     self.last_work();
                     return false;
                 }
@@ -65,15 +65,42 @@ impl World {
                 true
             }
             Some(_) => {
-                if since > 6 * session && self.mended == 0 {
-                    self.mended = 1;
-                    self.salvage();
-                } else if since > 12 * session && self.mended == 1 {
-                    self.mended = 2;
-                    self.elect_uncleanly();
+                // What an operator would do, again and again.
+                let round = (since / (6 * session)) as u32;
+                if round > self.mended {
+                    self.mended = round;
+                    self.operate(round);
                 }
                 false
             }
+        }
+    }
+
+    fn operate(&mut self, round: u32) {
+        say!(self.shared, "an operator looks after the cluster for the {round}. time");
+        let World { admin, shared, .. } = self;
+        for node in shared.image.nodes.values().filter(|node| node.draining).map(|node| node.id).collect::<Vec<_>>() {
+            admin.ask(shared, Command::Drain { node, on: false }, false);
+        }
+        self.call_off();
+        self.salvage();
+        if round > 1 {
+            self.elect_uncleanly();
+            self.delete_lost();
+        }
+    }
+
+    /// Topics of which a partition was on disks only that are gone.
+    fn delete_lost(&mut self) {
+        let image = &self.shared.image;
+        let gone = |id: &NodeId| image.nodes.get(id).is_none_or(|node| node.fenced);
+        let lost = |state: &PartitionState| state.leader.is_none() && state.replicas.iter().all(gone);
+        let topics = image.topics.values().filter(|topic| topic.partitions.iter().any(lost));
+        let names: Vec<_> = topics.map(|topic| topic.name.to_string()).collect();
+        if !names.is_empty() {
+            self.shared.count("a lost topic was deleted by an operator");
+            let request = Request::DeleteTopics { names, validate_only: false };
+            self.admin.ask(&mut self.shared, Command::Admin { request, seed: [0; 32] }, false);
         }
     }
 
@@ -86,6 +113,24 @@ impl World {
                 self.shared.count("logs salvaged by an operator");
                 self.kill(broker, None, MS);
             }
+        }
+    }
+
+    /// An operator calls off what waits for nodes that will never come back.
+    fn call_off(&mut self) {
+        let image = &self.shared.image;
+        let dead = |node: &NodeId| image.nodes.get(node).is_none_or(|node| node.fenced);
+        let mut moves = Vec::new();
+        for (id, topic) in &image.topics {
+            for (i, state) in (0..).zip(&topic.partitions) {
+                if state.target.iter().any(dead) {
+                    moves.push((TopicPartition { topic: *id, partition: PartitionId(i) }, None));
+                }
+            }
+        }
+        if !moves.is_empty() {
+            self.shared.count("a reassignment called off by an operator");
+            self.admin.ask(&mut self.shared, Command::Reassign(moves), false);
         }
     }
 
@@ -127,11 +172,15 @@ impl World {
         }
         for (id, topic) in &image.topics {
             for (i, state) in topic.partitions.iter().enumerate() {
-                let whole = state.leader.is_some()
-                    && state.replicas.iter().all(|replica| state.isr.contains(replica))
-                    && state.adding.is_empty()
-                    && state.removing.is_empty()
-                    && !state.recovering;
+                // All of its replicas were on disks that are gone.
+                let gone = |id: &NodeId| image.nodes.get(id).is_none_or(|node| node.fenced);
+                let lost = state.leader.is_none() && state.replicas.iter().all(gone);
+                let whole = lost
+                    || state.leader.is_some()
+                        && state.replicas.iter().all(|replica| state.isr.contains(replica))
+                        && state.adding.is_empty()
+                        && state.removing.is_empty()
+                        && !state.recovering;
                 if !whole {
                     let at = TopicPartition { topic: *id, partition: PartitionId(i as u32) };
                     return Some(format!("partition {at} is {state:?}; {}", self.standing(at)));

@@ -22,6 +22,13 @@ pub(super) struct Truths {
     pub(super) suspects: Vec<TopicPartition>,
 }
 
+/// A replica in the leader epoch in which it believes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Who {
+    pub(super) node: NodeId,
+    pub(super) epoch: i32,
+}
+
 /// What is committed in a partition.
 #[derive(Debug, Default)]
 pub(super) struct Truth {
@@ -32,6 +39,8 @@ pub(super) struct Truth {
     pub(super) acknowledged: i64,
     /// Batches change, as records vanish from them.
     pub(super) compacts: bool,
+    /// Epoch of the last leader whose log an operator made the truth: what leaders of earlier ones say does not count.
+    forgiven: i32,
     /// Leader by epoch.
     leaders: BTreeMap<i32, NodeId>,
     /// High watermark told to clients, by leader epoch.
@@ -55,6 +64,11 @@ impl Truths {
         self.by_partition.get(&at)
     }
 
+    /// Since then an operator chose to lose records.
+    fn is_past(&self, at: TopicPartition, epoch: i32) -> bool {
+        self.by_partition.get(&at).is_some_and(|truth| epoch < truth.forgiven)
+    }
+
     pub(super) fn suspect(&mut self, at: TopicPartition) {
         if !self.suspects.contains(&at) {
             self.suspects.push(at);
@@ -62,7 +76,11 @@ impl Truths {
     }
 
     /// A leader's high watermark moved from `before` to `now` over its log `shadow` (invariants 4, 6, 10).
-    pub(super) fn commits(&mut self, at: TopicPartition, who: NodeId, shadow: &Shadow, before: i64, now: i64) {
+    pub(super) fn commits(&mut self, at: TopicPartition, who: Who, shadow: &Shadow, before: i64, now: i64) {
+        if self.is_past(at, who.epoch) {
+            return;
+        }
+        let who = who.node;
         if now < before {
             self.violate(6, format!("the high watermark of leader {who} of {at} fell from {before} to {now}"));
             return;
@@ -97,7 +115,11 @@ impl Truths {
     }
 
     /// A follower's high watermark moved (invariants 4 and 6).
-    pub(super) fn follows(&mut self, at: TopicPartition, who: NodeId, shadow: &Shadow, before: i64, now: i64) {
+    pub(super) fn follows(&mut self, at: TopicPartition, who: Who, shadow: &Shadow, before: i64, now: i64) {
+        if self.is_past(at, who.epoch) {
+            return;
+        }
+        let who = who.node;
         let truth = self.by_partition.entry(at).or_default();
         let compared = shadow.from(before).iter().take_while(|piece| piece.base < now);
         let mut wrong = None;
@@ -115,11 +137,13 @@ impl Truths {
         }
     }
 
-    /// `who` begins to lead in `epoch` with this log (invariants 1 and 7).
-    pub(super) fn leads(&mut self, at: TopicPartition, who: NodeId, epoch: i32, shadow: &Shadow) {
+    /// `who` begins to lead with this log (invariant 7), in the present epoch of the partition or in an earlier one
+    /// (invariant 1).
+    pub(super) fn leads(&mut self, at: TopicPartition, who: Who, shadow: &Shadow, present: bool) {
+        let Who { node: who, epoch } = who;
         let truth = self.by_partition.entry(at).or_default();
         let other = *truth.leaders.entry(epoch).or_insert(who);
-        let missing = truth.missing(shadow);
+        let missing = if present { truth.missing(shadow) } else { None };
         if other != who {
             self.violate(7, format!("{at} has two leaders in epoch {epoch}: {other} and {who}"));
         }
@@ -136,7 +160,11 @@ impl Truths {
     }
 
     /// A batch was acknowledged with acks=all up to `next` by a leader whose log is `shadow` (invariant 1).
-    pub(super) fn acknowledges(&mut self, at: TopicPartition, who: NodeId, next: i64) {
+    pub(super) fn acknowledges(&mut self, at: TopicPartition, who: Who, next: i64) {
+        if self.is_past(at, who.epoch) {
+            return;
+        }
+        let who = who.node;
         let truth = self.by_partition.entry(at).or_default();
         truth.acknowledged = truth.acknowledged.max(next);
         if next > truth.log.end() {
@@ -155,7 +183,11 @@ impl Truths {
     }
 
     /// A client was told a high watermark in `epoch` (invariant 6).
-    pub(super) fn tells(&mut self, at: TopicPartition, who: NodeId, epoch: i32, high_watermark: i64) {
+    pub(super) fn tells(&mut self, at: TopicPartition, who: Who, high_watermark: i64) {
+        if self.is_past(at, who.epoch) {
+            return;
+        }
+        let Who { node: who, epoch } = who;
         let truth = self.by_partition.entry(at).or_default();
         let highest = truth.told.range(..=epoch).map(|(_, told)| *told).max().unwrap_or(0);
         truth.told.insert(epoch, high_watermark.max(highest));
@@ -166,7 +198,10 @@ impl Truths {
     }
 
     /// A consumer got these batches (invariant 5).
-    pub(super) fn consumes(&mut self, at: TopicPartition, who: usize, pieces: &[Piece]) {
+    pub(super) fn consumes(&mut self, at: TopicPartition, leader: Who, who: usize, pieces: &[Piece]) {
+        if self.is_past(at, leader.epoch) {
+            return;
+        }
         let truth = self.by_partition.entry(at).or_default();
         for piece in pieces {
             let wrong = if piece.next > truth.log.end() {
@@ -175,7 +210,8 @@ impl Truths {
                 truth.contradicts(piece).map(|other| format!("{other} was committed there"))
             };
             if let Some(words) = wrong {
-                self.violate(5, format!("consumer {who} got {piece} of {at}, {words}"));
+                let leader = leader.node;
+                self.violate(5, format!("consumer {who} got {piece} of {at} from {leader}, {words}"));
                 return;
             }
         }
@@ -190,12 +226,13 @@ impl Truths {
     }
 
     /// An operator chose to lose what the elected leader lacks: its log is the truth now.
-    pub(super) fn forgive(&mut self, at: TopicPartition, shadow: &Shadow) {
+    pub(super) fn forgive(&mut self, at: TopicPartition, epoch: i32, shadow: &Shadow) {
         let truth = self.by_partition.entry(at).or_default();
+        truth.forgiven = truth.forgiven.max(epoch);
         let common = truth.common(shadow);
         truth.log.truncate(common);
         truth.acknowledged = truth.acknowledged.min(common);
-        truth.deleted = truth.deleted.max(shadow.start);
+        truth.deleted = truth.deleted.min(shadow.end()).max(shadow.start);
         truth.told.values_mut().for_each(|told| *told = (*told).min(common));
         truth.sequences.clear();
         truth.log.start = truth.log.start.min(common);
@@ -242,7 +279,7 @@ impl Truth {
                 _ => return common.min(shadow.end()),
             }
         }
-        common.max(self.log.end().min(shadow.end()))
+        common.max(self.log.end()).min(shadow.end())
     }
 
     /// Why `piece` must not be the next batch of its producer, in words.

@@ -85,6 +85,10 @@ impl Shadow {
             let base = self.pieces.pop().map_or(end, |piece| piece.base);
             self.empty_end = base.min(end);
         }
+        if self.pieces.is_empty() {
+            self.empty_end = self.empty_end.min(end);
+            self.start = self.start.min(end);
+        }
     }
 
     pub(super) fn restart(&mut self, at: i64) {

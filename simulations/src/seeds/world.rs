@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rafka_broker::controller::{self, Answer, Command, Controller, Registration};
-use rafka_broker::metadata::{Delta, Entry, Image, Role as Part};
+use rafka_broker::metadata::{Delta, Entry, Image, PartitionState, Role as Part};
 use rafka_broker::replication;
 use rafka_model::{BootId, DirectoryId, Durability, Monotonic, NodeId, TopicPartition};
 
@@ -78,7 +78,10 @@ pub(super) struct World {
     pub(super) steps: u64,
     /// When everything was healed.
     pub(super) healed: Option<u64>,
+    /// Rounds of the operator since then.
     pub(super) mended: u32,
+    /// The last work was given out.
+    pub(super) last: bool,
 }
 
 impl Shared {
@@ -200,6 +203,7 @@ impl World {
             steps: 0,
             healed: None,
             mended: 0,
+            last: false,
         };
         world.found(config);
         let topics = super::inject::topics(&mut dice, options.durability, count);
@@ -489,13 +493,14 @@ impl World {
         for at in std::mem::take(&mut self.shared.truths.suspects) {
             let Some(state) = self.shared.image.partition(at).cloned() else { continue };
             let min = self.shared.image.topics.get(&at.topic).map_or(1, |topic| topic.min_insync());
+            let min = min.min(state.replicas.len());
             for (broker, Broker { process, .. }) in self.brokers.iter().enumerate() {
                 let Some(process) = process else { continue };
                 let me = process.node();
                 let Some(replica) = process.replicas.get(&at) else { continue };
                 let counts = state.isr.contains(&me) || state.elr.contains(&me);
                 // One copy in memory: what a power loss takes is gone, as its first leader finds out.
-                let alone = state.replicas.len() == 1 && self.shared.durability == Durability::Replicated;
+                let alone = is_alone(&state) && self.shared.durability == Durability::Replicated;
                 // So it is with an unclean election.
                 let excused = alone || state.recovering;
                 if counts && !excused && process.is_counted(&self.shared.image) {
@@ -512,6 +517,11 @@ impl World {
             }
         }
     }
+}
+
+/// Nobody else was asked to keep the records: those that join do not count yet.
+pub(super) fn is_alone(state: &PartitionState) -> bool {
+    state.replicas.iter().filter(|id| !state.adding.contains(id)).count() == 1
 }
 
 /// Topics by their names: for people.

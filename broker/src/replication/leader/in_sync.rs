@@ -57,7 +57,7 @@ impl InSync {
     fn count(&mut self, me: NodeId, rules: Rules) {
         self.maximal.clone_from(&self.isr);
         // Empty as long as the set is large enough, except where `min.insync.replicas` was lowered.
-        if rules.hold(Rule::MaximalIsrCounts) {
+        if rules.hold(Rule::MinInsyncCommits) {
             self.maximal.extend(&self.elr);
         }
         if !self.maximal.contains(&me) {

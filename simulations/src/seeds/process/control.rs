@@ -15,13 +15,19 @@ use crate::seeds::trace::say;
 
 impl Process {
     pub(super) fn register(&mut self, cx: &mut Cx<'_>) {
+        self.phase = Phase::Registering;
+        let registration = self.registration(cx);
+        self.ask(cx, Command::Register(registration));
+    }
+
+    fn registration(&self, cx: &Cx<'_>) -> Registration {
         let wide = |number: u64| {
             let mut bytes = [0; 16];
             bytes[..8].copy_from_slice(&number.to_be_bytes());
             bytes
         };
         let directory = cx.machine.directory;
-        let registration = Registration {
+        Registration {
             peer_id: format!("d{directory}"),
             directory: DirectoryId(wide(directory)),
             boot: BootId(wide(cx.machine.boot)),
@@ -36,9 +42,7 @@ impl Process {
             version: String::new(),
             unclean: self.unclean,
             features_max: cx.shared.features_max,
-        };
-        self.phase = Phase::Registering;
-        self.ask(cx, Command::Register(registration));
+        }
     }
 
     pub(super) fn leave(&mut self, cx: &mut Cx<'_>) {
@@ -165,9 +169,10 @@ impl Process {
                 self.pull(cx);
                 self.advance(cx);
             }
-            (Command::Register(registration), Answer::Refused(failure)) => {
+            (Command::Register(_), Answer::Refused(failure)) => {
                 say!(cx.shared, "b{} is not registered: {}", cx.me, failure.message);
-                let id = cx.shared.number();
+                // Perhaps with a newer program.
+                let (id, registration) = (cx.shared.number(), self.registration(cx));
                 self.put_off(cx, id, Ask::Command(Command::Register(registration)), tries);
             }
             (Command::AlterPartition(proposal), answer) => {

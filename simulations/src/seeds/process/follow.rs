@@ -8,6 +8,7 @@ use rafka_model::{Chunks, Durability, Offset, RecordBatch, TopicPartition};
 use super::replica::History;
 use super::{Cx, Fetching, Process, Replica, Role};
 use crate::seeds::event::{Address, Event, Message};
+use crate::seeds::invariants::Who;
 use crate::seeds::shadow::Piece;
 use crate::seeds::trace::say;
 
@@ -123,7 +124,8 @@ impl Process {
         let Role::Follower(follower) = &mut replica.role else { return };
         let after = follower.appended(replica.log.log_end());
         if after > before {
-            cx.shared.truths.follows(at, me, &replica.shadow, before.0, after.0);
+            let who = Who { node: me, epoch: follower.epoch().0 };
+            cx.shared.truths.follows(at, who, &replica.shadow, before.0, after.0);
         }
         if log_start > replica.log.log_start() {
             if replica.log.advance_log_start(log_start.min(replica.log.log_end())).is_err() {
@@ -225,6 +227,12 @@ fn append(cx: &mut Cx<'_>, replica: &mut Replica, at: TopicPartition, batches: &
     for chunk in batches.as_slice() {
         for batch in RecordBatch::split(chunk.clone()) {
             let Ok(batch) = batch else { return Ok(true) };
+            let (base, end) = (batch.header().base_offset, replica.log.log_end());
+            if base < end && end < batch.header().next_offset() && replica.log.log_start() == end {
+                // The leader's log begins inside this batch, and this log is empty: it begins with the batch.
+                replica.log.restart_at(base).map_err(|_| ())?;
+                replica.shadow.restart(base.0);
+            }
             if batch.header().base_offset != replica.log.log_end() {
                 return Ok(false);
             }

@@ -10,10 +10,12 @@ use rafka_log::{LogConfig, PartitionLog, Shutdown};
 use rafka_model::{Durability, LeaderEpoch, Offset, PartitionId, TopicConfig, TopicPartition};
 
 use super::{Cx, Failed, Process, Replica, Role};
+use crate::seeds::invariants::Who;
 use crate::seeds::machine::Machine;
 use crate::seeds::mutant::Driver;
 use crate::seeds::shadow::Shadow;
 use crate::seeds::trace::say;
+use crate::seeds::world::is_alone;
 
 impl Process {
     /// Opens, changes and removes replicas as the image says.
@@ -222,14 +224,17 @@ impl Process {
         say!(cx.shared, "b{} leads {at} in epoch {epoch}: log end {}, high watermark {before}", cx.me, log.end);
         cx.count("elected");
         // A sole replica that lost its power is all there is (the guarantee of one copy in memory).
-        let alone = state.replicas.len() == 1 && self.lost_power && replica.config.durability == Durability::Replicated;
+        let alone = is_alone(state) && self.lost_power && replica.config.durability == Durability::Replicated;
         if alone || state.recovering {
             cx.count(if alone { "a sole replica lost its power" } else { "elected uncleanly" });
-            cx.shared.truths.forgive(at, &replica.shadow);
+            cx.shared.truths.forgive(at, epoch.0, &replica.shadow);
         }
-        cx.shared.truths.leads(at, me.node, epoch.0, &replica.shadow);
+        // Who hears of its election late leads nothing any more.
+        let present = cx.shared.image.partition(at).is_some_and(|state| state.leader_epoch == epoch);
+        cx.shared.truths.leads(at, Who { node: me.node, epoch: epoch.0 }, &replica.shadow, present);
         let after = leader.high_watermark();
-        cx.shared.truths.commits(at, me.node, &replica.shadow, before.0, after.0);
+        let who = Who { node: me.node, epoch: epoch.0 };
+        cx.shared.truths.commits(at, who, &replica.shadow, before.0, after.0);
         replica.compared = after;
         replica.role = Role::Leader(Box::new(leader));
         cx.shared.truths.suspect(at);
@@ -258,10 +263,7 @@ impl Process {
     /// The log cannot be trusted any more.
     pub(super) fn fail(&mut self, cx: &mut Cx<'_>, at: TopicPartition) {
         let Some(replica) = self.replicas.get(&at) else { return };
-        let epoch = match &replica.role {
-            Role::Leader(leader) => leader.epoch(),
-            Role::Follower(follower) => follower.epoch(),
-        };
+        let epoch = replica.epoch();
         say!(cx.shared, "b{} gives up {at} in epoch {epoch}", cx.me);
         cx.count("a replica failed while it ran");
         self.drain(cx, at, rafka_broker::ErrorCode::StorageError);

@@ -55,6 +55,14 @@ impl Replica {
         }
     }
 
+    /// The leader epoch in which it believes.
+    pub(in crate::seeds) fn epoch(&self) -> LeaderEpoch {
+        match &self.role {
+            Role::Leader(leader) => leader.epoch(),
+            Role::Follower(follower) => follower.epoch(),
+        }
+    }
+
     pub(super) fn next_deadline(&self) -> Option<Monotonic> {
         match &self.role {
             Role::Leader(leader) => leader.next_deadline(),

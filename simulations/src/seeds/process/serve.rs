@@ -10,6 +10,7 @@ use rafka_model::{Chunks, Durability, LeaderEpoch, Offset, TopicPartition};
 use super::replica::{History, Waiting};
 use super::{Cx, Parked, Process, Replica, Role};
 use crate::seeds::event::{Address, Consumed, Message, Produce, Refused};
+use crate::seeds::invariants::Who;
 use crate::seeds::shadow::{Piece, pieces};
 use crate::seeds::trace::say;
 
@@ -108,7 +109,8 @@ impl Process {
         say!(cx.shared, "b{} commits {at} up to {now}", cx.me);
         cx.shared.trace.mix(now.0 as u64);
         let from = std::mem::replace(&mut replica.compared, now);
-        cx.shared.truths.commits(at, me, &replica.shadow, from.0, now.0);
+        let who = Who { node: me, epoch: replica.epoch().0 };
+        cx.shared.truths.commits(at, who, &replica.shadow, from.0, now.0);
         let done = replica.uncommitted.iter().take_while(|(_, next, _)| *next <= now).count();
         for (base, next, bytes) in replica.uncommitted.drain(..done) {
             self.cache.insert(at, base, next, bytes);
@@ -118,13 +120,13 @@ impl Process {
 
     pub(super) fn acknowledge(&mut self, cx: &mut Cx<'_>, at: TopicPartition, ticket: Ticket) {
         let me = self.node();
-        let Some(waiting) = self.replicas.get_mut(&at).and_then(|replica| replica.waiting.remove(&ticket)) else {
-            return;
-        };
+        let Some(replica) = self.replicas.get_mut(&at) else { return };
+        let Some(waiting) = replica.waiting.remove(&ticket) else { return };
+        let who = Who { node: me, epoch: replica.epoch().0 };
         say!(cx.shared, "b{} acknowledges {at} up to {} to {}", cx.me, waiting.next, waiting.client);
         if waiting.acks == Acks::All {
             cx.shared.acknowledged += 1;
-            cx.shared.truths.acknowledges(at, me, waiting.next.0);
+            cx.shared.truths.acknowledges(at, who, waiting.next.0);
         }
         cx.send(waiting.client, Message::Produced(waiting.request, Ok(())));
     }
@@ -183,7 +185,8 @@ impl Process {
         leader.check_epoch(believed)?;
         let high_watermark = leader.may_read(now)?;
         let (epoch, log_start) = (leader.epoch(), replica.log.log_start());
-        cx.shared.truths.tells(at, me, epoch.0, high_watermark.0);
+        let who = Who { node: me, epoch: epoch.0 };
+        cx.shared.truths.tells(at, who, high_watermark.0);
         if offset < log_start || offset > high_watermark {
             // Also beyond the high watermark: nobody can have been told of an offset there.
             return if offset < log_start {
@@ -210,7 +213,7 @@ impl Process {
         let Address::Client(consumer) = client else { return Err(ErrorCode::InvalidRequest) };
         for chunk in records.as_slice() {
             match pieces(chunk) {
-                Ok(pieces) => cx.shared.truths.consumes(at, consumer, &pieces),
+                Ok(pieces) => cx.shared.truths.consumes(at, who, consumer, &pieces),
                 Err(words) => {
                     cx.shared.truths.violate(5, format!("consumer {consumer} of {at} got bad bytes: {words}"))
                 }
