@@ -407,8 +407,7 @@ impl Leader {
         }
     }
 
-    /// By what is committed: an eligible leader replica that a proposal would end is still eligible, and lacks what the
-    /// proposed set would commit.
+    /// Enough replicas for what acks=all asks for, to the letter: a topic of one replica never has two.
     fn enough_in_sync(&self) -> bool {
         // Nobody can wait for more replicas than there are (Kafka's effective minimum; the controller counts so, too).
         let replicas = self.followers.len() + 1;
