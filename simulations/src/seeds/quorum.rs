@@ -9,6 +9,7 @@ use rafka_model::{MetadataIndex, PartitionId, TopicPartition};
 
 use super::dice::Dice;
 use super::event::{Address, Ask, Event, Message, Told};
+use super::mutant::Driver;
 use super::tempo::MS;
 use super::trace::say;
 use super::world::{Broker, Shared};
@@ -47,6 +48,8 @@ struct Host {
     controller: Controller,
     waiting: VecDeque<(MetadataIndex, Address, u64, Told)>,
     proposing: Option<Vec<Entry>>,
+    /// What it knows to be applied: by its own proposals, and what was before its term.
+    applied: MetadataIndex,
 }
 
 impl Quorum {
@@ -112,7 +115,12 @@ impl Quorum {
                 shared.queue.plan(shared.now + delay, Event::Commit { host, term });
             }
         }
-        while hosted.waiting.front().is_some_and(|(index, ..)| *index <= shared.image.index) {
+        // Others may have committed other entries of the same indexes since this controller was deposed.
+        let applied = match shared.breaks(Driver::AnswersWaitForTheirOwnEntries) {
+            true => shared.image.index,
+            false => hosted.applied,
+        };
+        while hosted.waiting.front().is_some_and(|(index, ..)| *index <= applied) {
             if let Some((_, to, id, told)) = hosted.waiting.pop_front() {
                 shared.outbox.push((to, Message::Told(id, Box::new(told))));
             }
@@ -160,6 +168,9 @@ impl Quorum {
         match fate {
             Fate::Commits => {
                 self.apply(shared, brokers, &entries);
+                if let Some(hosted) = self.hosts.get_mut(&host) {
+                    hosted.applied = shared.image.index;
+                }
                 self.pump(shared, host);
             }
             Fate::IsLost => {
@@ -246,7 +257,8 @@ impl Quorum {
         say!(shared, "b{winner} leads the quorum in term {}", self.term);
         let now = brokers[winner].machine.clock(shared.now);
         let controller = Controller::with_rules(shared.image.clone(), self.config, now, shared.controller_rules());
-        let host = Host { term: self.term, controller, waiting: VecDeque::new(), proposing: None };
+        let applied = shared.image.index;
+        let host = Host { term: self.term, controller, waiting: VecDeque::new(), proposing: None, applied };
         self.hosts.insert(winner, host);
         self.pump(shared, winner);
     }

@@ -224,7 +224,7 @@ impl Process {
         say!(cx.shared, "b{} leads {at} in epoch {epoch}: log end {}, high watermark {before}", cx.me, log.end);
         cx.count("elected");
         // A sole replica that lost its power is all there is (the guarantee of one copy in memory).
-        let alone = is_alone(state) && self.lost_power && replica.config.durability == Durability::Replicated;
+        let alone = is_alone(state) && cx.machine.boot > 1 && replica.config.durability == Durability::Replicated;
         if alone || state.recovering {
             cx.count(if alone { "a sole replica lost its power" } else { "elected uncleanly" });
             cx.shared.truths.forgive(at, epoch.0, &replica.shadow);
