@@ -276,12 +276,14 @@ impl Universe {
         }
     }
 
-    fn proposal_flies(&self, world: &World, at: usize) -> bool {
-        world.flying.iter().any(|number| match self.message(*number) {
+    /// True if news of its proposal is on the way to this node.
+    fn waits_for_proposal(&self, world: &World, at: usize) -> bool {
+        let flies = world.flying.iter().any(|number| match self.message(*number) {
             Message::Alter { from, .. } => *from == NODES[at],
             Message::Altered { to, .. } => *to == NODES[at],
             _ => false,
-        })
+        });
+        flies || world.is_behind(at)
     }
 
     fn actions_of(&self, world: &World, at: usize, actions: &mut Vec<Action>) {
@@ -306,8 +308,8 @@ impl Universe {
             when(!flies || spent.retries < bounds.retries, Action::GiveUp(at));
         }
         if node.would_propose(RESENDS) {
-            let flies = self.proposal_flies(world, at);
-            when(!flies || spent.retries < bounds.retries, Action::Resend(at));
+            let waits = self.waits_for_proposal(world, at);
+            when(!waits || spent.retries < bounds.retries, Action::Resend(at));
         }
         when(fenced && latest.epoch(NODES[at]) == process.me.broker_epoch, Action::Heartbeat(at));
         when(!fenced && spent.fences < bounds.fences, Action::Fence(at));
@@ -375,7 +377,7 @@ impl Universe {
                 self.drive(world, at, |node, _, _| node.give_up());
             }
             Action::Resend(at) => {
-                world.spent.retries += u8::from(self.proposal_flies(world, at));
+                world.spent.retries += u8::from(self.waits_for_proposal(world, at));
                 self.drive(world, at, |node, _, effects| node.pass(RESENDS, effects));
             }
         }
