@@ -167,7 +167,7 @@ impl World {
             let Some(process) = process else { return Some(format!("b{i} does not run")) };
             let node = image.nodes.get(&process.node());
             if node.is_none_or(|node| node.fenced) {
-                return Some(format!("b{i} (node {}) is not in service: {:?}", process.node(), process.phase));
+                return Some(format!("b{i} (node {}) is not in service: {}", process.node(), process.state()));
             }
             if process.image.index != image.index {
                 return Some(format!("b{i} has metadata up to {}, not {}", process.image.index, image.index));
