@@ -3,6 +3,7 @@
 mod in_sync;
 mod invariants;
 mod progress;
+mod serve;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,8 +11,7 @@ use std::time::Duration;
 
 use rafka_model::{BrokerEpoch, Durability, LeaderEpoch, Monotonic, NodeId, Offset, PartitionEpoch, TopicPartition};
 
-use super::epochs::{Epochs, divergence};
-use super::exchange::{AlterPartition, FetchPartition, Identity, ReplicaFetch};
+use super::exchange::{AlterPartition, Identity};
 use super::rules::{Rule, Rules};
 use crate::ErrorCode;
 use crate::metadata::PartitionState;
@@ -362,63 +362,6 @@ impl Leader {
         self.advance(out);
     }
 
-    /// A follower fetches `partition`, in the request `who`. The caller reads `log` under the lock under which it appends.
-    pub fn fetched(
-        &mut self,
-        who: &ReplicaFetch,
-        partition: &FetchPartition,
-        log: &impl Epochs,
-        now: Monotonic,
-        out: &mut Vec<Output>,
-    ) -> Verdict {
-        self.now = self.now.max(now);
-        if self.resigned {
-            return Verdict::Refused(ErrorCode::NotLeaderOrFollower);
-        }
-        let this_epoch = self.check_epoch(Some(partition.leader_epoch));
-        let Some(follower) = self.followers.get_mut(&who.replica) else {
-            // Perhaps not yet one: the metadata may be ahead of this node.
-            return Verdict::Refused(this_epoch.err().unwrap_or(ErrorCode::NotLeaderOrFollower));
-        };
-        if let Err(code) = this_epoch
-            && self.rules.hold(Rule::FetchesOfThisEpochCount)
-        {
-            return Verdict::Refused(code);
-        }
-        if !follower.hear(who, now, self.rules) {
-            return Verdict::Ignored;
-        }
-        let log_start = log.log_start();
-        if this_epoch.is_ok() && partition.offset < log_start {
-            return Verdict::Behind { log_start };
-        }
-        if this_epoch.is_ok()
-            && self.rules.hold(Rule::LogsAreCompared)
-            && let Some((epoch, end)) = divergence(log, partition.offset, partition.last_fetched_epoch)
-        {
-            return Verdict::Diverging { epoch, end };
-        }
-        let position = Position { end: partition.offset, flushed: partition.flushed.min(partition.offset) };
-        let safe = self.safe(position);
-        if let Some(follower) = self.followers.get_mut(&who.replica) {
-            follower.reaches(position, safe, self.log.end, now);
-        }
-        self.propose(out);
-        self.advance(out);
-        match this_epoch {
-            Ok(()) => Verdict::Serve { high_watermark: self.high_watermark, log_start },
-            Err(code) => Verdict::Refused(code),
-        }
-    }
-
-    /// What counts of a replica's log.
-    fn safe(&self, position: Position) -> Offset {
-        match self.config.durability {
-            Durability::Fsync if self.rules.hold(Rule::FlushedCounts) => position.flushed,
-            _ => position.end,
-        }
-    }
-
     fn wait(&mut self, ticket: Ticket, acks: Acks, next: Offset, deadline: Monotonic, out: &mut Vec<Output>) {
         match (acks, self.config.durability) {
             (Acks::All, _) if !self.enough_in_sync() => {
@@ -464,8 +407,7 @@ impl Leader {
         }
     }
 
-    /// By what is committed: an eligible leader replica that a proposal would end is still eligible, and lacks what the
-    /// proposed set would commit.
+    /// Enough replicas for what acks=all asks for, to the letter: a topic of one replica never has two.
     fn enough_in_sync(&self) -> bool {
         // Nobody can wait for more replicas than there are (Kafka's effective minimum; the controller counts so, too).
         let replicas = self.followers.len() + 1;

@@ -129,7 +129,10 @@ impl World {
                     let live = image.nodes.values().filter(|node| !node.fenced).map(|node| node.id);
                     let stay = state.goal().iter().copied().filter(|id| !dead(id));
                     let mut target: Vec<NodeId> = stay.collect();
-                    target.extend(live.filter(|id| !state.goal().contains(id)));
+                    // Nobody new as long as those that are coming have what nobody else has.
+                    if !state.is_moving() || target.is_empty() {
+                        target.extend(live.filter(|id| !state.goal().contains(id)));
+                    }
                     target.truncate(state.goal().len());
                     moves.push((at, Some(target)));
                 } else if state.target.iter().any(dead) {
@@ -167,7 +170,7 @@ impl World {
             let Some(process) = process else { return Some(format!("b{i} does not run")) };
             let node = image.nodes.get(&process.node());
             if node.is_none_or(|node| node.fenced) {
-                return Some(format!("b{i} (node {}) is not in service: {:?}", process.node(), process.phase));
+                return Some(format!("b{i} (node {}) is not in service: {}", process.node(), process.state()));
             }
             if process.image.index != image.index {
                 return Some(format!("b{i} has metadata up to {}, not {}", process.image.index, image.index));

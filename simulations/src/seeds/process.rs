@@ -163,6 +163,11 @@ impl Process {
         matches!(self.phase, Phase::Reporting | Phase::Serving | Phase::Leaving) && self.identity.is_some_and(current)
     }
 
+    /// For people.
+    pub(super) fn state(&self) -> String {
+        format!("{:?}, takes b{} for the controller, asked {:?}", self.phase, self.controller, self.asks)
+    }
+
     /// It is told to stop in order.
     pub(super) fn stop(&mut self, cx: &mut Cx<'_>) {
         self.leave(cx);

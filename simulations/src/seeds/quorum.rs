@@ -195,6 +195,24 @@ impl Quorum {
     /// The voters look after their leader; controllers look at the clock.
     pub(super) fn vote(&mut self, shared: &mut Shared, brokers: &[Broker]) {
         shared.queue.plan(shared.now + VOTE_EVERY, Event::Vote);
+        // Records are published again from time to time.
+        let partitions: usize = shared.image.topics.values().map(|topic| topic.partitions.len()).sum();
+        let mut at = self.dice.below(partitions as u64) as usize;
+        let found = shared.image.topics.values().find_map(|topic| {
+            if at < topic.partitions.len() {
+                return Some(TopicPartition { topic: topic.id, partition: PartitionId(at as u32) });
+            }
+            at -= topic.partitions.len();
+            None
+        });
+        if let Some(at) = found {
+            shared.publish(at);
+        }
+        // Whoever hears from the present leader knows that it leads no longer.
+        if let Some(leader) = self.leader {
+            let (net, term) = (&shared.net, self.term);
+            self.hosts.retain(|host, hosted| hosted.term == term || !net.connects(*host, leader));
+        }
         let runs = |host: &usize| brokers[*host].machine.paused_until <= shared.now;
         let hosts: Vec<usize> = self.hosts.keys().copied().filter(runs).collect();
         for host in hosts {

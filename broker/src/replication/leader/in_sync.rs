@@ -231,10 +231,18 @@ impl Leader {
         Some(self.in_sync.isr.clone())
     }
 
+    /// Enough replicas to commit, as the controller counts when it keeps others eligible: nobody can wait for more than
+    /// there are (Kafka's effective minimum). By what is committed: an eligible leader replica that a proposal would end is
+    /// still eligible, and lacks what the proposed set would commit.
+    fn enough_to_commit(&self) -> bool {
+        let replicas = self.followers.len() + 1;
+        self.in_sync.isr.len() >= replicas.min(self.config.min_insync as usize)
+    }
+
     /// After `min.insync.replicas` was lowered there may be eligible leader replicas beside a set that is large enough. They
     /// count, and may never come back.
     fn counts_the_eligible(&self) -> bool {
-        !self.in_sync.elr.is_empty() && self.enough_in_sync()
+        !self.in_sync.elr.is_empty() && self.enough_to_commit()
     }
 
     /// Nodes came or went.
@@ -263,7 +271,7 @@ impl Leader {
 
     /// Raises the high watermark to what every replica has that may be elected; true if it moved.
     pub(super) fn commit(&mut self) -> bool {
-        if !self.enough_in_sync() && self.rules.hold(Rule::MinInsyncCommits) {
+        if !self.enough_to_commit() && self.rules.hold(Rule::MinInsyncCommits) {
             return false;
         }
         let mut committed = self.safe(self.log);

@@ -1,5 +1,6 @@
 use super::*;
 use crate::replication::testing::{A, AT, B, History, ME, identity, state};
+use crate::replication::{Epochs, FetchPartition, ReplicaFetch};
 use proptest::prelude::*;
 
 mod machine;

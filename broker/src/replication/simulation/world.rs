@@ -1,4 +1,7 @@
-//! Three nodes, what is under way between them, and what must hold.
+//! Three nodes, and what is under way between them.
+
+mod checks;
+mod faults;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -205,54 +208,6 @@ impl World {
         self.trace.push(words());
     }
 
-    /// A message arrives, late as it may be; sometimes it is lost, sometimes it will come again.
-    fn deliver(&mut self) {
-        if self.net.is_empty() {
-            return;
-        }
-        // Mostly the oldest.
-        let at = if self.random.one_in(3) { self.random.below(self.net.len() as u64) as usize } else { 0 };
-        let message = self.net.remove(at);
-        if self.random.one_in(25) {
-            return;
-        }
-        if self.random.one_in(8) {
-            self.net.push(message.clone());
-        }
-        match self.random.below(24) {
-            0 => self.late.push(message),
-            1..4 => {
-                self.late.push(message.clone());
-                self.arrives(message);
-            }
-            _ => self.arrives(message),
-        }
-    }
-
-    /// What is on its way from `id` will take long.
-    fn hold_up(&mut self, id: NodeId) {
-        let from = |message: &Message| match message {
-            Message::Fetch { fetch, .. } => fetch.replica == id,
-            Message::Fetched { from, .. } => *from == id,
-            Message::Alter(proposal) => proposal.leader == id,
-            Message::Altered { .. } => false,
-        };
-        let (held, net): (Vec<_>, Vec<_>) = std::mem::take(&mut self.net).into_iter().partition(from);
-        self.net = net;
-        self.late.extend(held);
-        let many = self.late.len().saturating_sub(16);
-        self.late.drain(..many);
-    }
-
-    /// Something arrives that is very late; perhaps it has arrived before.
-    fn deliver_again(&mut self) {
-        if !self.late.is_empty() {
-            let at = self.random.below(self.late.len() as u64) as usize;
-            let message = self.late.swap_remove(at);
-            self.arrives(message);
-        }
-    }
-
     fn arrives(&mut self, message: Message) {
         self.note(|| format!("{message:?}"));
         match message {
@@ -260,6 +215,9 @@ impl World {
             Message::Fetched { to, from, fetched } => self.take(to, from, &fetched),
             Message::Alter(proposal) => {
                 let result = self.controller.alter(&proposal);
+                if result.is_ok() {
+                    proposal.isr.iter().for_each(|(member, _)| self.catches_up(*member));
+                }
                 let (to, epoch) = (proposal.leader, proposal.leader_epoch);
                 self.net.push(Message::Altered { to, epoch, partition_epoch: proposal.partition_epoch, result });
             }
@@ -448,139 +406,6 @@ impl World {
             }
             self.input(id, Input::Time(now));
         }
-    }
-
-    fn fence(&mut self, id: NodeId) {
-        if self.controller.serves(id) {
-            self.note(|| format!("{id} is fenced"));
-            self.hold_up(id);
-            self.controller.fence(id);
-        }
-    }
-
-    /// A process that is down starts, and one that is fenced beats.
-    fn serve_again(&mut self, id: NodeId) {
-        if self.brokers[&id].is_up {
-            if !self.controller.serves(id) {
-                self.controller.unfence(id);
-            }
-            return;
-        }
-        let unclean = self.brokers[&id].unclean && self.config.durability == Durability::Replicated;
-        let broker_epoch = self.controller.register(id, unclean);
-        let (seen, rules) = (self.controller.log.len() - 1, self.rules);
-        let state = self.controller.last().state.clone();
-        let broker = self.broker(id);
-        (broker.me.broker_epoch, broker.is_up, broker.seen) = (broker_epoch, true, seen);
-        let mark = broker.checkpoint.min(broker.log.log_end());
-        broker.follower = Follower::with_rules(broker.me, AT, &state, mark, rules);
-        broker.fetchers.clear();
-        self.note(|| format!("{id} starts, registered at {broker_epoch}"));
-    }
-
-    /// Nobody may lead, and an operator would rather lose records: what was acknowledged until now is forgotten.
-    fn elect_uncleanly(&mut self) {
-        let state = &self.controller.last().state;
-        let serves = |id: &&NodeId| self.controller.serves(**id);
-        let Some(id) = state.replicas.iter().find(serves).filter(|_| state.leader.is_none()).copied() else { return };
-        self.controller.elect_uncleanly(id);
-        self.note(|| format!("{id} is elected uncleanly"));
-        self.acked.clear();
-        self.consumed.clear();
-        self.since = self.controller.last().state.leader_epoch;
-        self.told = (self.since, Offset::ZERO);
-        self.marks.clear();
-        for broker in self.brokers.values_mut() {
-            broker.waiting.clear();
-            broker.unclean = false;
-        }
-    }
-
-    /// The process ends; perhaps because its machine lost power: what is not flushed goes too.
-    fn crash(&mut self, id: NodeId) {
-        let power = self.random.one_in(2);
-        let in_sync = self.controller.last().state.isr.clone();
-        for (other, broker) in &mut self.brokers {
-            broker.unclean &= !in_sync.contains(other);
-        }
-        // The memory of several machines at once is not what `replicated` promises to survive.
-        let spared = self.config.durability == Durability::Replicated
-            && self.brokers.values().any(|broker| broker.unclean || (!broker.is_up && broker.me.node != id));
-        let power = power && !spared;
-        let broker = self.broker(id);
-        if !broker.is_up {
-            return;
-        }
-        broker.is_up = false;
-        self.hold_up(id);
-        let broker = self.broker(id);
-        broker.leader = None;
-        broker.waiting.clear();
-        if power {
-            broker.unclean = true;
-            broker.truncate(broker.flushed);
-        }
-        self.note(|| format!("{id} dies{}", if power { " with its machine" } else { "" }));
-        if power {
-            // Before anybody elects it for what it no longer has.
-            self.controller.fence(id);
-        }
-    }
-
-    fn consume(&mut self, id: NodeId) -> Outcome {
-        let now = self.now;
-        let broker = &self.brokers[&id];
-        let Some(leader) = broker.leader.as_ref().filter(|_| broker.is_up) else { return Ok(()) };
-        let Ok(mark) = leader.may_read(now) else { return Ok(()) };
-        let epoch = leader.epoch();
-        if epoch < self.since {
-            return Ok(());
-        }
-        if epoch >= self.told.0 {
-            if mark < self.told.1 {
-                return Err(format!("6: the last offset went from {} back to {mark} in epoch {epoch}", self.told.1));
-            }
-            self.told = (epoch, mark);
-        }
-        for (offset, value) in (0..mark.0).zip(&broker.values) {
-            let known = *self.consumed.entry(offset).or_insert(*value);
-            if known != *value {
-                return Err(format!("5: offset {offset} was {known}, and is {value}"));
-            }
-        }
-        Ok(())
-    }
-
-    fn check(&mut self) -> Outcome {
-        for (id, leader) in self.brokers.iter().filter_map(|(id, broker)| Some((id, broker.leader.as_ref()?))) {
-            let mark = leader.high_watermark();
-            let before = self.marks.insert(leader.epoch(), mark).unwrap_or_default();
-            if mark < before {
-                return Err(format!("6: the high watermark of {id} in epoch {} fell from {before}", leader.epoch()));
-            }
-        }
-        let state = &self.controller.last().state;
-        let promised = || self.acked.iter().chain(&self.consumed);
-        let lacks = |broker: &Broker| promised().find(|(at, value)| broker.values.get(**at as usize) != Some(value));
-        for (id, broker) in self.brokers.iter().filter(|(_, broker)| broker.is_up) {
-            let leads = broker.leader.as_ref().filter(|leader| leader.epoch() == state.leader_epoch);
-            if let Some(leader) = leads {
-                let known = |id: &NodeId| leader.maximal_isr().contains(id);
-                let enough = leader.isr().len() >= MIN_INSYNC as usize;
-                if let Some(member) = state.isr.iter().chain(&state.elr).find(|id| enough && !known(id)) {
-                    return Err(format!("3: {member} may be elected, {id} does not count it"));
-                }
-                if let Some((at, value)) = lacks(broker) {
-                    return Err(format!("1: {id} leads without {value} at {at}, which is committed"));
-                }
-            }
-            if (state.isr.contains(id) || state.elr.contains(id))
-                && let Some((at, value)) = lacks(broker)
-            {
-                return Err(format!("2: {id} may be elected without {value} at {at}, which is committed"));
-            }
-        }
-        Ok(())
     }
 }
 

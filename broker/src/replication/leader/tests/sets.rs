@@ -215,6 +215,14 @@ fn the_committed_set_must_be_large_enough_to_commit() {
         let mut bench = Bench::new(&PartitionState { replicas: vec![ME, A], ..state(&[ME]) }, TWO, 10, 10, rules);
         assert_eq!(bench.run([appended(12)]), if commits { vec![high_watermark(12)] } else { vec![] });
     }
+    let one = PartitionState { replicas: vec![ME], ..state(&[ME]) };
+    let mut bench = Bench::new(&one, TWO, 10, 10, Rules::default());
+    assert_eq!(bench.run([appended(12)]), [high_watermark(12)], "there are no two replicas to wait for");
+    assert_eq!(
+        bench.leader.check_acks(Acks::All, bench.now),
+        Err(ErrorCode::NotEnoughReplicas),
+        "asked for all the same"
+    );
     let mut bench = Bench::new(&eligible(&[ME]), TWO, 10, 10, Rules::default());
     bench.run([appended(12)]);
     assert_eq!(bench.fetched(A, 12), [propose(&[ME, A], 9)], "large enough, once it is committed");
