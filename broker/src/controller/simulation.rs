@@ -122,8 +122,9 @@ impl Simulation {
                 120..130 => self.produce()?,
                 130..175 => self.fetch()?,
                 175..182 => self.propose(),
-                182..194 => self.deliver()?,
-                194..196 => self.fail_replica()?,
+                182..193 => self.deliver()?,
+                193..195 => self.fail_replica()?,
+                195..197 => self.repeat_late()?,
                 _ => self.answer_questions()?,
             }
         }
