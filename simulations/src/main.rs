@@ -34,11 +34,25 @@ enum Command {
     Explore(commands::explore::ExploreArgs),
 }
 
+impl Command {
+    /// Nothing but machines, over disks and a network that do not exist.
+    fn is_virtual(&self) -> bool {
+        match self {
+            #[cfg(feature = "mesh")]
+            Self::Swarm(_) | Self::Cluster(_) => false,
+            Self::Seeds(_) | Self::Replay(_) | Self::Shrink(_) | Self::Mutants(_) | Self::Explore(_) => true,
+        }
+    }
+}
+
 fn main() -> ExitCode {
+    let command = Cli::parse().command;
     let filter = tracing_subscriber::EnvFilter::try_from_env("RAFKA_LOG");
-    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+    // What a simulated disk does to a log is not worth a line each time.
+    let default = if command.is_virtual() { "off" } else { "error" };
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let outcome: Result<Vec<String>, String> = match Cli::parse().command {
+    let outcome: Result<Vec<String>, String> = match command {
         #[cfg(feature = "mesh")]
         Command::Swarm(args) => commands::mesh::swarm(args),
         #[cfg(feature = "mesh")]

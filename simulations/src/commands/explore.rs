@@ -27,7 +27,7 @@ fn parse_choice(text: &str) -> Result<Choice, String> {
 #[derive(Args)]
 pub(crate) struct ExploreArgs {
     /// How much may happen: `small`, `full`, or such as `records=2,epochs=2,fences=2,fsync` (also batch, kills, cuts, lags,
-    /// retries, copies, losses, delays, states).
+    /// retries, copies, losses, delays, late, states).
     #[arg(long, value_parser = parse_choice, default_value = "small")]
     bounds: Choice,
     /// Of all rules, only those whose name contains one of these, separated by commas.

@@ -32,8 +32,15 @@ pub struct Bounds {
     /// Fetches whose request and answer take their time, so that anything may happen meanwhile; all others are answered at
     /// once. (Proposals and metadata always take their time.)
     pub delays: u8,
+    /// Actions while a process has not seen the latest metadata; [`Bounds::ANY`]: they are not counted.
+    pub late: u8,
     /// States after which the search gives up.
     pub states_max: u64,
+}
+
+impl Bounds {
+    /// No bound.
+    pub const ANY: u8 = u8::MAX;
 }
 
 /// A choice of bounds.
@@ -60,24 +67,30 @@ const NONE: Bounds = Bounds {
     copies: 0,
     losses: 0,
     delays: 0,
+    late: Bounds::ANY,
     states_max: 200_000_000,
 };
 
 const SMALL: &[Bounds] = &[
+    Bounds { name: "a follower lags, a message is lost", lags: 1, epochs: 0, losses: 1, ..NONE },
     Bounds { name: "a node is fenced though it lives", fences: 1, delays: 1, ..NONE },
-    Bounds { name: "a follower lags", lags: 1, epochs: 0, losses: 1, ..NONE },
     Bounds { name: "a process dies", kills: 1, delays: 1, ..NONE },
     Bounds { name: "a machine loses power", cuts: 1, delays: 1, ..NONE },
     Bounds { name: "a machine loses power", durability: Durability::Fsync, cuts: 1, ..NONE },
-    Bounds { name: "a follower lags, and its leader is fenced", lags: 1, fences: 1, ..NONE },
-    Bounds { name: "two elections", fences: 2, epochs: 2, ..NONE },
-    Bounds { name: "two elections, two records", records: 2, batch: 1, fences: 2, epochs: 2, ..NONE },
-    Bounds { name: "messages come twice and late", fences: 1, delays: 1, copies: 1, retries: 1, ..NONE },
+    Bounds { name: "a node comes and goes, a message comes twice", records: 0, fences: 2, copies: 1, ..NONE },
+    Bounds { name: "a follower lags, a node is fenced", lags: 1, fences: 1, late: 1, ..NONE },
+    Bounds { name: "two elections", fences: 2, epochs: 2, late: 1, ..NONE },
 ];
 
 const FULL: &[Bounds] = &[
-    Bounds { name: "two records, one death", records: 2, kills: 1, epochs: 2, delays: 2, ..NONE },
-    Bounds { name: "two elections", fences: 2, epochs: 2, delays: 2, ..NONE },
+    Bounds { name: "a node is fenced, fetches are late and repeated", fences: 1, delays: 2, retries: 1, ..NONE },
+    Bounds { name: "a node is fenced, messages come twice", fences: 1, delays: 1, copies: 1, ..NONE },
+    Bounds { name: "a follower lags, a node is fenced", lags: 1, fences: 1, ..NONE },
+    Bounds { name: "two machines lose power", durability: Durability::Fsync, cuts: 2, epochs: 2, late: 1, ..NONE },
+    Bounds { name: "two elections", fences: 2, epochs: 2, delays: 1, late: 2, ..NONE },
+    Bounds { name: "two processes die, two records", records: 2, batch: 1, kills: 2, epochs: 2, late: 1, ..NONE },
+    Bounds { name: "a death and a power cut", kills: 1, cuts: 1, epochs: 2, late: 1, ..NONE },
+    Bounds { name: "three elections, two records", records: 2, fences: 3, epochs: 3, late: 0, ..NONE },
 ];
 
 impl std::str::FromStr for Bounds {
@@ -109,6 +122,7 @@ impl std::str::FromStr for Bounds {
                 "copies" => &mut bounds.copies,
                 "losses" => &mut bounds.losses,
                 "delays" => &mut bounds.delays,
+                "late" => &mut bounds.late,
                 _ => return Err(format!("no bound is called {key:?}")),
             };
             *field = u8::try_from(value).ok().filter(|value| *value < 16).ok_or(format!("{part:?} is too much"))?;

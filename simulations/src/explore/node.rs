@@ -50,8 +50,6 @@ pub(super) struct Process {
     asked: Option<Asked>,
     /// What the last request asked that was answered.
     told: Option<Asked>,
-    /// The proposal that has no answer yet, by the partition epoch that it rests on.
-    pub(super) proposed: Option<PartitionEpoch>,
 }
 
 /// What a process does for the partition.
@@ -138,7 +136,6 @@ impl Node {
             fetcher: Fetcher::with_rules(me, 1, setting.rules),
             asked: None,
             told: None,
-            proposed: None,
         });
         self.unclean = false;
         self.see(number, version, setting, &mut Effects::default());
@@ -155,7 +152,6 @@ impl Node {
             leader.step(Input::Changed(state.clone()), &mut out);
             if out.contains(&Output::Resign) {
                 let known = leader.high_watermark();
-                process.proposed = None;
                 process.role = Role::Follower(Follower::with_rules(process.me, AT, state, known, setting.rules));
             }
         }
@@ -206,11 +202,9 @@ impl Node {
     }
 
     fn carry_out(&mut self, out: Vec<Output>, effects: &mut Effects) {
-        let Some(process) = &mut self.process else { return };
         for output in out {
             match output {
                 Output::Propose(alter) => {
-                    process.proposed = Some(alter.partition_epoch);
                     effects.sent.push(Message::Alter { from: self.id, alter });
                 }
                 Output::Acknowledge(ticket) => effects.acked |= 1 << ticket.0,
@@ -269,6 +263,15 @@ impl Node {
         process.now = process.now.plus(time);
         let now = process.now;
         self.input(Input::Time(now), effects);
+    }
+
+    /// True if it has a proposal whose outcome is open, and would send it again after so much time.
+    pub(super) fn would_propose(&self, time: Duration) -> bool {
+        let Some(mut leader) = self.leader().filter(|leader| leader.pending().is_some()).cloned() else { return false };
+        let mut out = Vec::new();
+        let now = self.process.as_ref().map(|process| process.now).unwrap_or_default();
+        leader.step(Input::Time(now.plus(time)), &mut out);
+        out.iter().any(|output| matches!(output, Output::Propose(_)))
     }
 
     /// The controller answered a heartbeat.
@@ -406,9 +409,6 @@ impl Node {
         result: Result<PartitionEpoch, ErrorCode>,
         effects: &mut Effects,
     ) {
-        if let Some(process) = self.process.as_mut().filter(|process| process.proposed == Some(rests_on)) {
-            process.proposed = None;
-        }
         self.input(Input::AlterAnswered { partition_epoch: rests_on, result }, effects);
     }
 }

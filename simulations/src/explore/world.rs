@@ -70,6 +70,7 @@ struct Spent {
     copies: u8,
     losses: u8,
     delays: u8,
+    late: u8,
 }
 
 /// Something that can happen. Nodes by their place, from 0.
@@ -275,12 +276,14 @@ impl Universe {
         }
     }
 
-    fn proposal_flies(&self, world: &World, at: usize) -> bool {
-        world.flying.iter().any(|number| match self.message(*number) {
+    /// True if news of its proposal is on the way to this node.
+    fn waits_for_proposal(&self, world: &World, at: usize) -> bool {
+        let flies = world.flying.iter().any(|number| match self.message(*number) {
             Message::Alter { from, .. } => *from == NODES[at],
             Message::Altered { to, .. } => *to == NODES[at],
             _ => false,
-        })
+        });
+        flies || world.is_behind(at)
     }
 
     fn actions_of(&self, world: &World, at: usize, actions: &mut Vec<Action>) {
@@ -296,7 +299,7 @@ impl Universe {
         let leads = node.leader().is_some();
         when(spent.records < bounds.records && node.takes_records(), Action::Produce(at));
         when(self.flushes() && !node.log.is_flushed(), Action::Flush(at));
-        when(world.versions.last() != Some(&process.version), Action::Watch(at));
+        when(world.is_behind(at), Action::Watch(at));
         let fetches = node.would_fetch(|id| world.node(id)) && node.waits_for().is_none_or(|last| last < FETCHES_MAX);
         when(fetches, Action::Exchange(at));
         when(fetches && spent.delays < bounds.delays, Action::Fetch(at));
@@ -304,9 +307,9 @@ impl Universe {
             let flies = self.fetch_flies(world, at, awaited);
             when(!flies || spent.retries < bounds.retries, Action::GiveUp(at));
         }
-        if process.proposed.is_some() {
-            let flies = self.proposal_flies(world, at);
-            when(!flies || spent.retries < bounds.retries, Action::Resend(at));
+        if node.would_propose(RESENDS) {
+            let waits = self.waits_for_proposal(world, at);
+            when(!waits || spent.retries < bounds.retries, Action::Resend(at));
         }
         when(fenced && latest.epoch(NODES[at]) == process.me.broker_epoch, Action::Heartbeat(at));
         when(!fenced && spent.fences < bounds.fences, Action::Fence(at));
@@ -374,7 +377,7 @@ impl Universe {
                 self.drive(world, at, |node, _, _| node.give_up());
             }
             Action::Resend(at) => {
-                world.spent.retries += u8::from(self.proposal_flies(world, at));
+                world.spent.retries += u8::from(self.waits_for_proposal(world, at));
                 self.drive(world, at, |node, _, effects| node.pass(RESENDS, effects));
             }
         }
@@ -390,6 +393,16 @@ pub(super) fn place(node: NodeId) -> usize {
 impl World {
     pub(super) fn node(&self, id: NodeId) -> &Node {
         &self.nodes[place(id)].node
+    }
+
+    /// A process that has not seen the latest metadata.
+    fn is_behind(&self, at: usize) -> bool {
+        let process = self.nodes[at].node.process.as_ref();
+        process.is_some_and(|process| self.versions.last() != Some(&process.version))
+    }
+
+    fn is_late(&self) -> bool {
+        (0..NODES.len()).any(|at| self.is_behind(at))
     }
 
     /// Forgets the versions that every process has seen.
@@ -419,6 +432,10 @@ impl System for Universe {
 
     fn actions(&mut self, world: &World) -> Vec<Action> {
         let mut actions = Vec::new();
+        if self.bounds.late != Bounds::ANY && world.spent.late >= self.bounds.late && world.is_late() {
+            let late = (0..NODES.len()).filter(|at| world.is_behind(*at));
+            return late.map(Action::Watch).collect();
+        }
         for number in &world.flying {
             actions.push(Action::Deliver(*number));
             actions.extend((world.spent.copies < self.bounds.copies).then_some(Action::Copy(*number)));
@@ -429,6 +446,8 @@ impl System for Universe {
     }
 
     fn apply(&mut self, world: &mut World, action: &Action) -> Result<bool, Broken> {
+        let counts = self.bounds.late != Bounds::ANY && !matches!(action, Action::Watch(_));
+        world.spent.late += u8::from(counts && world.is_late());
         if !self.act(world, *action)? {
             return Ok(false);
         }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rafka_model::Durability;
 
-use super::{Found, Hunt, Limit, run};
-use crate::seeds::Mutant;
+use super::{Found, Hunt, Limit, run, run_one};
+use crate::seeds::{Mutant, Options};
 
 /// Seeds within which every mutant has to die.
 pub const SEEDS_MAX: u64 = 2_000;
@@ -48,10 +48,19 @@ pub fn try_all(
     fates.into_iter().map(|(_, fate)| fate).collect()
 }
 
+/// A seed that breaks with all rules, too, tells nothing of this one.
 fn try_one(mutant: Mutant, seeds_max: u64, steps: u64) -> Fate {
     let modes = vec![Durability::Replicated, Durability::Fsync];
-    let hunt = Hunt { modes, steps, first: 1, limit: Limit::Seeds(seeds_max), jobs: 1, broken: Some(mutant) };
-    let tally = run(&hunt, &|_| ());
-    let seeds = tally.found.as_ref().map_or(seeds_max, |found| found.seed);
-    Fate { mutant, seeds, death: tally.found }
+    let mut first = 1;
+    while first <= seeds_max {
+        let limit = Limit::Seeds(seeds_max + 1 - first);
+        let hunt = Hunt { modes: modes.clone(), steps, first, limit, jobs: 1, broken: Some(mutant) };
+        let Some(found) = run(&hunt, &|_| ()).found else { break };
+        let options = Options { steps, durability: found.mode, ..Options::default() };
+        if run_one(found.seed, &options).violation.is_none() {
+            return Fate { mutant, seeds: found.seed, death: Some(found) };
+        }
+        first = found.seed + 1;
+    }
+    Fate { mutant, seeds: seeds_max, death: None }
 }

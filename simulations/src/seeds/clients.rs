@@ -377,6 +377,10 @@ impl Producer {
 
     fn refused(&mut self, shared: &mut Shared, i: usize, code: ErrorCode) {
         let fatal = matches!(code, ErrorCode::OutOfOrderSequence | ErrorCode::InvalidProducerEpoch);
+        if fatal {
+            // One overtook another: one at a time from here on.
+            self.depth = 1;
+        }
         if fatal && i == 0 {
             // What it sent before is gone, or its outcome was never known: it begins another epoch (KIP-360).
             shared.count("a producer began another epoch");

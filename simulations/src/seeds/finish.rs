@@ -82,7 +82,7 @@ impl World {
         for node in shared.image.nodes.values().filter(|node| node.draining).map(|node| node.id).collect::<Vec<_>>() {
             admin.ask(shared, Command::Drain { node, on: false }, false);
         }
-        self.call_off();
+        self.call_off(round);
         self.salvage();
         if round > 1 {
             self.elect_uncleanly();
@@ -116,15 +116,27 @@ impl World {
         }
     }
 
-    /// An operator calls off what waits for nodes that will never come back.
-    fn call_off(&mut self) {
+    /// An operator calls off what waits for nodes that will never come back, and later makes do with those that are there.
+    fn call_off(&mut self, round: u32) {
         let image = &self.shared.image;
         let dead = |node: &NodeId| image.nodes.get(node).is_none_or(|node| node.fenced);
         let mut moves = Vec::new();
         for (id, topic) in &image.topics {
             for (i, state) in (0..).zip(&topic.partitions) {
-                if state.target.iter().any(dead) {
-                    moves.push((TopicPartition { topic: *id, partition: PartitionId(i) }, None));
+                let at = TopicPartition { topic: *id, partition: PartitionId(i) };
+                if round > 2 && state.goal().iter().any(dead) && state.leader.is_some() {
+                    // Whoever is left.
+                    let live = image.nodes.values().filter(|node| !node.fenced).map(|node| node.id);
+                    let stay = state.goal().iter().copied().filter(|id| !dead(id));
+                    let mut target: Vec<NodeId> = stay.collect();
+                    // Nobody new as long as those that are coming have what nobody else has.
+                    if !state.is_moving() || target.is_empty() {
+                        target.extend(live.filter(|id| !state.goal().contains(id)));
+                    }
+                    target.truncate(state.goal().len());
+                    moves.push((at, Some(target)));
+                } else if state.target.iter().any(dead) {
+                    moves.push((at, None));
                 }
             }
         }
@@ -158,7 +170,7 @@ impl World {
             let Some(process) = process else { return Some(format!("b{i} does not run")) };
             let node = image.nodes.get(&process.node());
             if node.is_none_or(|node| node.fenced) {
-                return Some(format!("b{i} (node {}) is not in service: {:?}", process.node(), process.phase));
+                return Some(format!("b{i} (node {}) is not in service: {}", process.node(), process.state()));
             }
             if process.image.index != image.index {
                 return Some(format!("b{i} has metadata up to {}, not {}", process.image.index, image.index));

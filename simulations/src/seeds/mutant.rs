@@ -30,6 +30,9 @@ pub enum Driver {
     /// Without: two replicas fail, the first one's report begins an epoch, and the second takes it for the answer to its
     /// own: it is empty, and in sync.
     FailuresBeginAnewOnceKnown,
+    /// The host of a controller answers once its own entry is applied, in its own term. Without: another leader's entry of
+    /// the same index is taken for it, and a process is told a registration that was another one's.
+    AnswersWaitForTheirOwnEntries,
 }
 
 impl Driver {
@@ -39,6 +42,7 @@ impl Driver {
         Self::BootIsKnownOnceRecovered,
         Self::FailuresAreToldBeforeService,
         Self::FailuresBeginAnewOnceKnown,
+        Self::AnswersWaitForTheirOwnEntries,
     ];
 }
 

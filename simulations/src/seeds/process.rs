@@ -66,8 +66,6 @@ pub(super) struct Process {
     /// Replicas whose logs cannot be used, and since when.
     pub(super) failed: BTreeMap<TopicPartition, Failed>,
     unclean: bool,
-    /// Its machine had lost its power before.
-    lost_power: bool,
     fetchers: BTreeMap<NodeId, Fetching>,
     last_fetch: u64,
     parked: Vec<Parked>,
@@ -131,7 +129,6 @@ impl Process {
             replicas: BTreeMap::new(),
             failed: BTreeMap::new(),
             unclean,
-            lost_power: cx.machine.shutdown() == rafka_log::Shutdown::PowerLost,
             fetchers: BTreeMap::new(),
             last_fetch: 0,
             parked: Vec::new(),
@@ -164,6 +161,11 @@ impl Process {
         let current =
             |identity: Identity| image.nodes.get(&identity.node).is_some_and(|n| n.epoch == identity.broker_epoch);
         matches!(self.phase, Phase::Reporting | Phase::Serving | Phase::Leaving) && self.identity.is_some_and(current)
+    }
+
+    /// For people.
+    pub(super) fn state(&self) -> String {
+        format!("{:?}, takes b{} for the controller, asked {:?}", self.phase, self.controller, self.asks)
     }
 
     /// It is told to stop in order.

@@ -9,6 +9,7 @@ use rafka_model::{MetadataIndex, PartitionId, TopicPartition};
 
 use super::dice::Dice;
 use super::event::{Address, Ask, Event, Message, Told};
+use super::mutant::Driver;
 use super::tempo::MS;
 use super::trace::say;
 use super::world::{Broker, Shared};
@@ -47,6 +48,8 @@ struct Host {
     controller: Controller,
     waiting: VecDeque<(MetadataIndex, Address, u64, Told)>,
     proposing: Option<Vec<Entry>>,
+    /// What it knows to be applied: by its own proposals, and what was before its term.
+    applied: MetadataIndex,
 }
 
 impl Quorum {
@@ -112,7 +115,12 @@ impl Quorum {
                 shared.queue.plan(shared.now + delay, Event::Commit { host, term });
             }
         }
-        while hosted.waiting.front().is_some_and(|(index, ..)| *index <= shared.image.index) {
+        // Others may have committed other entries of the same indexes since this controller was deposed.
+        let applied = match shared.breaks(Driver::AnswersWaitForTheirOwnEntries) {
+            true => shared.image.index,
+            false => hosted.applied,
+        };
+        while hosted.waiting.front().is_some_and(|(index, ..)| *index <= applied) {
             if let Some((_, to, id, told)) = hosted.waiting.pop_front() {
                 shared.outbox.push((to, Message::Told(id, Box::new(told))));
             }
@@ -160,6 +168,9 @@ impl Quorum {
         match fate {
             Fate::Commits => {
                 self.apply(shared, brokers, &entries);
+                if let Some(hosted) = self.hosts.get_mut(&host) {
+                    hosted.applied = shared.image.index;
+                }
                 self.pump(shared, host);
             }
             Fate::IsLost => {
@@ -184,6 +195,24 @@ impl Quorum {
     /// The voters look after their leader; controllers look at the clock.
     pub(super) fn vote(&mut self, shared: &mut Shared, brokers: &[Broker]) {
         shared.queue.plan(shared.now + VOTE_EVERY, Event::Vote);
+        // Records are published again from time to time.
+        let partitions: usize = shared.image.topics.values().map(|topic| topic.partitions.len()).sum();
+        let mut at = self.dice.below(partitions as u64) as usize;
+        let found = shared.image.topics.values().find_map(|topic| {
+            if at < topic.partitions.len() {
+                return Some(TopicPartition { topic: topic.id, partition: PartitionId(at as u32) });
+            }
+            at -= topic.partitions.len();
+            None
+        });
+        if let Some(at) = found {
+            shared.publish(at);
+        }
+        // Whoever hears from the present leader knows that it leads no longer.
+        if let Some(leader) = self.leader {
+            let (net, term) = (&shared.net, self.term);
+            self.hosts.retain(|host, hosted| hosted.term == term || !net.connects(*host, leader));
+        }
         let runs = |host: &usize| brokers[*host].machine.paused_until <= shared.now;
         let hosts: Vec<usize> = self.hosts.keys().copied().filter(runs).collect();
         for host in hosts {
@@ -246,7 +275,8 @@ impl Quorum {
         say!(shared, "b{winner} leads the quorum in term {}", self.term);
         let now = brokers[winner].machine.clock(shared.now);
         let controller = Controller::with_rules(shared.image.clone(), self.config, now, shared.controller_rules());
-        let host = Host { term: self.term, controller, waiting: VecDeque::new(), proposing: None };
+        let applied = shared.image.index;
+        let host = Host { term: self.term, controller, waiting: VecDeque::new(), proposing: None, applied };
         self.hosts.insert(winner, host);
         self.pump(shared, winner);
     }

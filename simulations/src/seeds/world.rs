@@ -137,6 +137,11 @@ impl Shared {
     /// The quorum changed a partition.
     pub(super) fn partition_changed(&mut self, at: TopicPartition) {
         self.truths.suspect(at);
+        self.publish(at);
+    }
+
+    /// The record of a partition goes to the directory.
+    pub(super) fn publish(&mut self, at: TopicPartition) {
         if let Some(state) = self.image.partition(at) {
             let record =
                 Record { version: self.image.index, leader: state.leader, epoch: state.leader_epoch, genuine: true };

@@ -128,10 +128,11 @@ impl Process {
                     self.pull(cx);
                 }
             }
-            (Some((Ask::Heartbeat { .. }, _)), Told::Refused(ErrorCode::StaleBrokerEpoch))
-                if self.phase == Phase::Serving =>
-            {
-                say!(cx.shared, "b{} is told that its registration is old, registers again", cx.me);
+            (
+                Some((Ask::Heartbeat { .. }, _)),
+                Told::Refused(ErrorCode::StaleBrokerEpoch | ErrorCode::UnsupportedVersion),
+            ) if self.phase == Phase::Serving => {
+                say!(cx.shared, "b{} is told that its registration is of no use, and registers again", cx.me);
                 cx.count("registered again while alive");
                 self.unclean = false;
                 self.register(cx);
