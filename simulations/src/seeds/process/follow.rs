@@ -9,6 +9,7 @@ use super::replica::History;
 use super::{Cx, Fetching, Process, Replica, Role};
 use crate::seeds::event::{Address, Event, Message};
 use crate::seeds::invariants::Who;
+use crate::seeds::mutant::Driver;
 use crate::seeds::shadow::Piece;
 use crate::seeds::trace::say;
 
@@ -215,7 +216,9 @@ impl Process {
         cx.machine.save_checkpoint(marks);
         let ats: Vec<_> = self.replicas.keys().copied().collect();
         ats.iter().for_each(|at| self.drain(cx, *at, rafka_broker::ErrorCode::NotLeaderOrFollower));
-        let mut clean = self.failed.is_empty() && cx.machine.known_boot == Some(cx.machine.boot);
+        // What this process never opened, it cannot vouch for.
+        let opened = self.opened || cx.shared.breaks(Driver::CleanMeansEverythingWasOpen);
+        let mut clean = opened && self.failed.is_empty() && cx.machine.known_boot == Some(cx.machine.boot);
         for Replica { log, .. } in std::mem::take(&mut self.replicas).into_values() {
             clean &= log.close_clean().is_ok();
         }
