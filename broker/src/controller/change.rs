@@ -158,7 +158,7 @@ impl<'a> Change<'a> {
     pub(super) fn elect_uncleanly(&mut self, leader: NodeId) {
         let state = &mut self.after;
         let mut known = std::mem::take(&mut state.last_known_elr);
-        known.extend(state.elr.drain(..));
+        known.append(&mut state.elr);
         self.unclean = Some(known);
         state.isr = vec![leader];
         state.leader = Some(leader);

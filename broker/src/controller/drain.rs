@@ -74,11 +74,6 @@ impl Controller {
         }
     }
 
-    /// Somebody is to be emptied.
-    pub(super) fn empties(&self) -> bool {
-        !self.gone.is_empty() || self.overlay().nodes.values().any(|node| node.draining)
-    }
-
     /// Nodes that are out of service for long count as dead.
     pub(super) fn bury(&mut self, now: Monotonic) {
         let due = |since: &Monotonic| now >= self.dead_at(*since);

@@ -75,7 +75,7 @@ impl Controller {
         self.replan |= led_again;
         if settled {
             self.automatic.remove(&at);
-            self.replan |= self.empties();
+            self.replan = true;
         }
     }
 

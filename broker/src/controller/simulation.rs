@@ -23,7 +23,7 @@ use rules::{Rule, Rules};
 struct Process {
     who: u8,
     incarnation: u16,
-    directory: u8,
+    directory: u16,
     /// Its machine had lost power.
     unclean: bool,
     features_max: u32,
@@ -57,7 +57,9 @@ struct Simulation {
     /// First ids of the blocks that nodes were told they own.
     blocks: BTreeSet<ProducerId>,
     /// What identities have as their data directory.
-    directories: BTreeMap<u8, u8>,
+    directories: BTreeMap<u8, u16>,
+    /// Identities whose machines went down, and no registration has told so yet.
+    torn: BTreeSet<u8>,
     replicas: Replicas,
 }
 
@@ -93,6 +95,7 @@ impl Simulation {
             epochs: BTreeSet::new(),
             blocks: BTreeSet::new(),
             directories: BTreeMap::new(),
+            torn: BTreeSet::new(),
             replicas: Replicas::default(),
         }
     }
@@ -119,8 +122,9 @@ impl Simulation {
                 120..130 => self.produce()?,
                 130..175 => self.fetch()?,
                 175..182 => self.propose(),
-                182..194 => self.deliver()?,
-                194..196 => self.fail_replica()?,
+                182..193 => self.deliver()?,
+                193..195 => self.fail_replica()?,
+                195..197 => self.repeat_late()?,
                 _ => self.answer_questions()?,
             }
         }
@@ -140,9 +144,9 @@ impl Simulation {
     fn add_process(&mut self, who: u8) {
         self.started += 1;
         let incarnation = self.started;
-        let kept = self.directories.get(&who).copied().unwrap_or(who);
-        let directory = if self.random.one_in(8) { self.random.below(200) as u8 } else { kept };
-        let unclean = self.random.one_in(2);
+        let kept = self.directories.get(&who).copied().unwrap_or_default();
+        let directory = if self.random.one_in(8) { self.started } else { kept };
+        let unclean = self.random.one_in(2) || self.torn.contains(&who);
         let features_max = 1 + u32::from(!self.random.one_in(8));
         let (began, retired, registered, heard) = (false, false, None, None);
         let process = Process { who, incarnation, directory, unclean, features_max, began, retired, registered, heard };
@@ -160,10 +164,13 @@ impl Simulation {
     }
 
     fn register_process(&mut self, i: usize) -> Result<(), String> {
+        // A directory that was given up is not taken again.
+        let latest = self.directories.get(&self.processes[i].who).copied().unwrap_or_default();
+        self.processes[i].directory = self.processes[i].directory.max(latest);
         let Process { who, incarnation, directory, unclean, features_max, .. } = self.processes[i];
         let registration = Registration {
             peer_id: format!("peer-{who}"),
-            directory: DirectoryId([directory; 16]),
+            directory: DirectoryId(u128::from(directory).to_be_bytes()),
             boot: BootId([0; 16]),
             incarnation: u128::from(incarnation).to_be_bytes(),
             addresses: vec![format!("/ip4/127.0.0.1/tcp/{}", self.random.below(3))],
@@ -183,6 +190,8 @@ impl Simulation {
             }
             Some(_) => Command::Register(registration),
         };
+        let peer = format!("peer-{who}");
+        let known = self.controller.overlay().node_by_peer(&peer).map(|node| node.directory);
         let decision = self.evaluate(command, Some(i), false)?;
         if let Answer::Registered(registered) = decision {
             self.heard.insert(registered.node, self.now);
@@ -192,7 +201,8 @@ impl Simulation {
                 return Err(format!("two live processes of identity {who}: {other:?} and {incarnation}"));
             }
             self.processes[i].heard = Some(self.now);
-            self.begin(i, registered.node);
+            let moved = known.is_some_and(|known| known != DirectoryId(u128::from(directory).to_be_bytes()));
+            self.begin(i, registered.node, moved);
         }
         Ok(())
     }
@@ -302,6 +312,7 @@ impl Simulation {
                     let process = process.and_then(|process| self.processes.get_mut(process));
                     if let Some(process) = process.filter(|process| !process.retired) {
                         process.registered = Some(registered);
+                        self.torn.remove(&process.who);
                         self.replicas.running.insert(registered.node, registered.epoch);
                     }
                 }

@@ -74,7 +74,11 @@ struct Cluster {
 impl Cluster {
     /// Nodes 1 to `nodes`, all in service.
     fn new(nodes: u8) -> Self {
-        let controller = Controller::new(Image::default(), Config::default(), at(0));
+        Self::with(nodes, Config::default())
+    }
+
+    fn with(nodes: u8, config: Config) -> Self {
+        let controller = Controller::new(Image::default(), config, at(0));
         let mut cluster = Self { controller, applied: Image::default(), seed: 0 };
         cluster.evaluate(found(), 0);
         for who in 2..=nodes {
@@ -602,3 +606,7 @@ fn claims_beyond_the_limits_are_refused() {
     }
     assert_eq!(cluster.commit(), 0);
 }
+
+mod moving;
+mod operating;
+mod replicating;

@@ -84,6 +84,55 @@ mod tests {
         assert_eq!(decode_entry(&later), Ok(Entry { index: MetadataIndex(4), deltas: vec![] }));
     }
 
+    #[test]
+    fn what_an_earlier_version_wrote_is_read() {
+        // A node and a partition before replication had fields of their own.
+        #[derive(serde::Serialize)]
+        struct State {
+            replicas: Vec<u64>,
+            leader: Option<u64>,
+            leader_epoch: i32,
+            partition_epoch: i32,
+            isr: Vec<u64>,
+        }
+        #[derive(serde::Serialize)]
+        struct Node {
+            id: u64,
+            peer_id: &'static str,
+            directory: rafka_model::DirectoryId,
+            epoch: u64,
+            boot: rafka_model::BootId,
+            addresses: [(); 0],
+            fenced: bool,
+        }
+        #[derive(serde::Serialize)]
+        enum Earlier {
+            NodeRegistered(Node),
+            PartitionChanged { partition: rafka_model::TopicPartition, state: State },
+        }
+        #[derive(serde::Serialize)]
+        struct Entry {
+            index: u64,
+            deltas: [Earlier; 2],
+        }
+        let at = rafka_model::TopicPartition {
+            topic: rafka_model::TopicId([5; 16]),
+            partition: rafka_model::PartitionId(1),
+        };
+        let (directory, boot) = (rafka_model::DirectoryId([1; 16]), rafka_model::BootId([2; 16]));
+        let node = Node { id: 1, peer_id: "peer", directory, epoch: 7, boot, addresses: [], fenced: true };
+        let state = State { replicas: vec![1], leader: Some(1), leader_epoch: 3, partition_epoch: 4, isr: vec![1] };
+        let deltas = [Earlier::NodeRegistered(node), Earlier::PartitionChanged { partition: at, state }];
+        let bytes = cbor::encode(&Entry { index: 7, deltas }, 1000).expect("encodes");
+        let entry = decode_entry(&bytes).expect("decodes");
+        let [Delta::NodeRegistered(node), Delta::PartitionChanged { partition, state }] = &entry.deltas[..] else {
+            panic!("{entry:?}");
+        };
+        assert_eq!((node.features_max, node.draining, node.weight_milli), (1, false, 1000));
+        assert_eq!((*partition, state.leader, &state.isr[..]), (at, Some(NodeId(1)), &[NodeId(1)][..]));
+        assert!(!state.is_moving() && state.target.is_empty() && state.elr.is_empty() && !state.recovering);
+    }
+
     proptest! {
         #[test]
         fn no_bytes_panic(at in 0usize..4000, flip in 1u8.., cut in 0usize..4000) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rafka_broker::controller::{Answer, Config, Controller, Heartbeat};
+use rafka_broker::controller::{Answer, Config, Controller, Event, Heartbeat};
 use rafka_broker::metadata::Entry;
 use rafka_broker::{ErrorCode, Failure};
 use rafka_model::limits::{CONTROLLER_BATCH_MAX, CONTROLLER_DRAIN_MS_MAX};
@@ -187,6 +187,11 @@ impl<L: MetadataLog> Driver<L> {
     /// meanwhile, and may lead to more.
     async fn commit(&mut self, term: &mut Term, stop: &CancellationToken) -> Result<(), End> {
         loop {
+            term.controller.take_events().iter().for_each(tell);
+            for question in term.controller.take_questions() {
+                // Replicas cannot be asked yet; with one replica only a lost disk leads here.
+                tracing::debug!(?question, "no leader without knowing how far the logs of its replicas reach");
+            }
             let entries = term.controller.take_entries();
             if entries.is_empty() {
                 term.release();
@@ -294,6 +299,16 @@ impl Reply {
             Self::Answer(reply, _) => drop(reply.send(Err(failure))),
             Self::Heartbeat(reply, _) => drop(reply.send(Err(failure))),
         }
+    }
+}
+
+/// Writes into the log what the controller decided and an operator should know.
+fn tell(event: &Event) {
+    match event {
+        Event::UncleanElection { at, leader, leader_epoch, last_known } => {
+            tracing::warn!(%at, %leader, %leader_epoch, ?last_known, "elected uncleanly: acknowledged records may be lost");
+        }
+        Event::Drained(node) => tracing::info!(%node, "drained: no replicas are left"),
     }
 }
 

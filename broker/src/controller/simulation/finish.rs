@@ -33,8 +33,8 @@ impl Simulation {
             let who = node.peer_id.bytes().last().unwrap_or_default() - b'0';
             self.add_process(who);
             let process = self.processes.last_mut().expect("just added");
-            (process.unclean, process.features_max) = (false, 2);
-            process.directory = self.directories.get(&who).copied().unwrap_or(who);
+            (process.unclean, process.features_max) = (self.torn.contains(&who), 2);
+            process.directory = self.directories.get(&who).copied().unwrap_or_default();
             self.register_process(self.processes.len() - 1)?;
         }
         self.commit(false)

@@ -12,6 +12,9 @@ use crate::controller::{Answer, Command, Event, LogEnd};
 use crate::metadata::{Delta, Entry, Image, PartitionState};
 use crate::replication::AlterPartition;
 
+/// Proposals that may be under way.
+const PROPOSALS: usize = 12;
+
 #[derive(Debug, Default)]
 pub(super) struct Replicas {
     /// Registration of the process that has a node's data directory.
@@ -115,46 +118,49 @@ fn is_sole(state: &PartitionState, node: NodeId) -> bool {
 
 impl Simulation {
     /// A process takes the data directory: whatever had it before is gone, and perhaps some of what it wrote.
-    pub(super) fn begin(&mut self, i: usize, node: NodeId) {
+    pub(super) fn begin(&mut self, i: usize, node: NodeId, mut moved: bool) {
         let (who, directory, unclean) = (self.processes[i].who, self.processes[i].directory, self.processes[i].unclean);
-        if unclean {
-            self.excuse_sole(node);
+        let first = !std::mem::replace(&mut self.processes[i].began, true);
+        moved |= self.directories.insert(who, directory).is_some_and(|old| old != directory);
+        if first {
+            self.replicas.running.remove(&node);
+            self.replicas.leaders.retain(|(_, id), _| *id != node);
         }
-        if std::mem::replace(&mut self.processes[i].began, true) {
-            return;
-        }
-        let moved = self.directories.insert(who, directory).is_some_and(|old| old != directory);
-        self.replicas.running.remove(&node);
-        self.replicas.leaders.retain(|(_, id), _| *id != node);
         if !unclean && !moved {
             return;
+        }
+        if unclean && first {
+            self.torn.insert(who);
         }
         for (j, other) in self.processes.iter_mut().enumerate() {
             if j != i && other.who == who && other.began {
                 (other.retired, other.heard) = (true, None);
             }
         }
+        self.lose(node, moved, first);
+        if unclean {
+            self.excuse_sole(node);
+        }
+    }
+
+    /// What a node lost, and (if it has lost it only now) how much.
+    fn lose(&mut self, node: NodeId, moved: bool, first: bool) {
         for topic in self.controller.overlay().topics.values() {
             let config = TopicConfig::resolve(&topic.configs).unwrap_or_default();
             for (partition, state) in (0..).map(PartitionId).zip(&topic.partitions) {
                 let at = TopicPartition { topic: topic.id, partition };
-                if !state.replicas.contains(&node) {
+                let torn = config.durability == Durability::Replicated;
+                if !state.replicas.contains(&node) || !moved && !torn {
                     continue;
                 }
-                let end = self.replicas.ends.entry((at, node)).or_default();
-                if moved {
-                    *end = 0;
+                if moved || !is_sole(state, node) {
                     self.replicas.spoiled.insert(at);
-                } else if config.durability == Durability::Replicated {
-                    *end = self.random.below(*end + 1);
-                    if !is_sole(state, node) {
-                        self.replicas.spoiled.insert(at);
-                    }
+                }
+                if first {
+                    let end = self.replicas.ends.entry((at, node)).or_default();
+                    *end = if moved { 0 } else { self.random.below(*end + 1) };
                 }
             }
-        }
-        if unclean {
-            self.excuse_sole(node);
         }
     }
 
@@ -311,7 +317,7 @@ impl Simulation {
             return Ok(());
         }
         // What the follower has beyond the start of the epoch may differ.
-        let known = leader.followers.get(&follower).is_some_and(|(_, known)| *known == epoch);
+        let known = leader.followers.contains_key(&follower);
         let agreed = end.min(if known { own } else { leader.start });
         leader.followers.insert(follower, (agreed, epoch));
         replicas.ends.insert((at, follower), own.min(agreed + more));
@@ -366,11 +372,15 @@ impl Simulation {
         if self.replicas.proposals.is_empty() {
             return Ok(());
         }
-        let nth = self.random.below(self.replicas.proposals.len() as u64) as usize;
-        let proposal = self.replicas.proposals.swap_remove(nth);
+        // Most arrive soon, some late.
+        let count = self.replicas.proposals.len();
+        self.replicas.proposals.drain(..count.saturating_sub(PROPOSALS));
+        let last = self.replicas.proposals.len() - 1;
+        let nth = if self.random.one_in(2) { last } else { self.random.below(last as u64 + 1) as usize };
+        let proposal = self.replicas.proposals.remove(nth);
         match self.random.below(4) {
             0 => return Ok(()),
-            1 => self.replicas.proposals.push(proposal.clone()),
+            1 => self.replicas.proposals.insert(0, proposal.clone()),
             _ => {}
         }
         self.deliver_proposal(proposal)
@@ -410,25 +420,64 @@ impl Simulation {
 
     /// A log cannot be recovered; until the controller has heard so, again and again.
     pub(super) fn fail_replica(&mut self) -> Result<(), String> {
-        let running: Vec<_> = self.replicas.running.keys().copied().collect();
-        let Some(at) = self.some_partition() else { return Ok(()) };
-        if !running.is_empty() {
-            let node = running[self.random.below(running.len() as u64) as usize];
-            let view = self.replicas.views.get(&node).and_then(|view| view.partition(at));
-            if let Some(state) = view.filter(|state| state.replicas.contains(&node)) {
-                self.replicas.barred.insert((at, node), state.leader_epoch);
-                self.replicas.ends.insert((at, node), 0);
-                self.replicas.leaders.remove(&(at, node));
-                self.replicas.spoiled.insert(at);
-                self.replicas.failing.insert((at, node));
-            }
+        let Some((at, leader)) = self.some_leader() else { return self.report_failures() };
+        let replicas = &self.replicas.leaders[&(at, leader)].replicas;
+        let others: Vec<_> = replicas.iter().copied().filter(|id| *id != leader).collect();
+        let leads = others.is_empty() || self.random.one_in(4);
+        let node = if leads { leader } else { others[self.random.below(others.len() as u64) as usize] };
+        let view = self.replicas.views.get(&node).and_then(|view| view.partition(at));
+        let epoch = view.filter(|state| state.replicas.contains(&node)).map(|state| state.leader_epoch);
+        self.fetch_from(at, leader, node, 9)?;
+        self.fetch_from(at, leader, node, 0)?;
+        if let Some(epoch) = epoch.filter(|_| self.replicas.running.contains_key(&node)) {
+            self.replicas.barred.insert((at, node), epoch);
+            self.replicas.ends.insert((at, node), 0);
+            self.replicas.leaders.remove(&(at, node));
+            self.replicas.spoiled.insert(at);
+            self.replicas.failing.insert((at, node));
         }
-        self.report_failures()
+        self.report_failures()?;
+        self.hear_and_propose(at, leader, false)
+    }
+
+    /// The leader hears of the metadata, proposes a set, and the controller hears that, if all goes well.
+    fn hear_and_propose(&mut self, at: TopicPartition, leader: NodeId, shrinks: bool) -> Result<(), String> {
+        self.commit(false)?;
+        if self.replicas.running.contains_key(&leader) {
+            self.watch_node(leader)?;
+        }
+        if !self.replicas.leaders.contains_key(&(at, leader)) {
+            return Ok(());
+        }
+        self.propose_set(at, leader, shrinks, true);
+        let proposal = self.replicas.proposals.last().cloned().expect("just proposed");
+        self.deliver_proposal(proposal)?;
+        self.commit(false)
+    }
+
+    /// A proposal arrives once more, when what it proposed has been undone.
+    pub(super) fn repeat_late(&mut self) -> Result<(), String> {
+        let Some((at, leader)) = self.some_leader() else { return Ok(()) };
+        let replicas = self.replicas.leaders[&(at, leader)].replicas.clone();
+        for follower in replicas {
+            self.fetch_from(at, leader, follower, 9)?;
+            self.fetch_from(at, leader, follower, 0)?;
+        }
+        self.hear_and_propose(at, leader, false)?;
+        let copy = self.replicas.proposals.last().cloned();
+        self.hear_and_propose(at, leader, true)?;
+        if self.replicas.running.contains_key(&leader) {
+            self.watch_node(leader)?;
+        }
+        if self.replicas.leaders.contains_key(&(at, leader)) {
+            self.produce_to(at, leader)?;
+        }
+        copy.into_iter().try_for_each(|copy| self.deliver_proposal(copy))
     }
 
     pub(super) fn report_failures(&mut self) -> Result<(), String> {
         for (at, node) in self.replicas.failing.clone() {
-            if self.controller.overlay().partition(at).is_none() {
+            if self.committed.partition(at).is_none() {
                 self.replicas.failing.remove(&(at, node));
                 continue;
             }

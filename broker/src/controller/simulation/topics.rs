@@ -13,7 +13,7 @@ impl Simulation {
     pub(super) fn change_topics(&mut self) -> Result<(), String> {
         let name = match self.random.one_in(8) {
             true => OFFSETS_TOPIC.to_owned(),
-            false => format!("t{}", self.random.below(5)),
+            false => format!("t{}", self.random.below(3)),
         };
         let validate_only = self.random.one_in(5);
         let request = match self.random.below(8) {
@@ -23,7 +23,7 @@ impl Simulation {
             }
             4 => Admin::DeleteTopics { names: vec![name], validate_only },
             5 => {
-                let (total, assignments) = (self.random.below(12) as u32, Vec::new());
+                let (total, assignments) = (self.random.below(7) as u32, Vec::new());
                 Admin::AddPartitions { name, total, assignments, validate_only }
             }
             _ => {
@@ -59,7 +59,7 @@ impl Simulation {
         }
         match self.random.below(5) {
             0 => set("unclean.recovery.strategy", "aggressive"),
-            1 | 2 => set("unclean.recovery.strategy", "balanced"),
+            1..4 => set("unclean.recovery.strategy", "balanced"),
             _ => {}
         }
         if self.random.one_in(2) {
@@ -68,7 +68,7 @@ impl Simulation {
         let wanted = self.random.below(5) as u16;
         NewTopic {
             name,
-            partitions: Some(self.random.below(6) as u32),
+            partitions: Some(self.random.below(4) as u32),
             replication_factor: (wanted > 0).then_some(wanted),
             configs,
             ..NewTopic::default()
