@@ -132,13 +132,11 @@ fn topic(dice: &mut Dice, durability: Durability, brokers: usize, number: u64) -
         configs,
         ..NewTopic::default()
     };
-    admin(dice, Request::CreateTopics { topics: vec![new], validate_only: false })
+    admin(Request::CreateTopics { topics: vec![new], validate_only: false })
 }
 
-fn admin(dice: &mut Dice, request: Request) -> Command {
-    let mut seed = [0; 32];
-    seed[..8].copy_from_slice(&dice.draw().to_be_bytes());
-    Command::Admin { request, seed }
+fn admin(request: Request) -> Command {
+    Command::Admin { request, seed: [0; 32] }
 }
 
 impl World {
@@ -199,19 +197,17 @@ impl World {
         let name = topic.name.to_string();
         let command = match roll {
             0..8 if image.topics.len() < 4 => topic_of(dice, self.shared.durability, brokers, number),
-            8..12 if image.topics.len() > 1 => {
-                admin(dice, Request::DeleteTopics { names: vec![name], validate_only: false })
-            }
+            8..12 if image.topics.len() > 1 => admin(Request::DeleteTopics { names: vec![name], validate_only: false }),
             12..16 => {
                 let total = topic.partitions.len() as u32 + 1;
                 let request =
                     Request::AddPartitions { name, total: total.min(4), assignments: Vec::new(), validate_only: false };
-                admin(dice, request)
+                admin(request)
             }
             16..26 => {
                 let min = dice.between(1, 3).to_string();
                 let changes = BTreeMap::from([("min.insync.replicas".to_owned(), ConfigChange::Set(min))]);
-                admin(dice, Request::AlterConfigs { name, changes, replace: false, validate_only: false })
+                admin(Request::AlterConfigs { name, changes, replace: false, validate_only: false })
             }
             26..50 => {
                 let Some(at) = self.some_partition(dice) else { return };

@@ -225,17 +225,18 @@ impl Truths {
         }
     }
 
-    /// An operator chose to lose what the elected leader lacks: its log is the truth now.
-    pub(super) fn forgive(&mut self, at: TopicPartition, epoch: i32, shadow: &Shadow) {
+    /// An operator chose to lose what the elected leader lacks: its log is the truth now, up to what it knows to be
+    /// committed, and further as far as it agrees.
+    pub(super) fn forgive(&mut self, at: TopicPartition, epoch: i32, shadow: &Shadow, high_watermark: i64) {
         let truth = self.by_partition.entry(at).or_default();
         truth.forgiven = truth.forgiven.max(epoch);
-        let common = truth.common(shadow);
+        let common = truth.common(shadow).max(high_watermark);
+        truth.log = shadow.clone();
         truth.log.truncate(common);
         truth.acknowledged = truth.acknowledged.min(common);
         truth.deleted = truth.deleted.min(shadow.end()).max(shadow.start);
         truth.told.values_mut().for_each(|told| *told = (*told).min(common));
         truth.sequences.clear();
-        truth.log.start = truth.log.start.min(common);
     }
 }
 

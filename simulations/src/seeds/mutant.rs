@@ -33,6 +33,9 @@ pub enum Driver {
     /// The host of a controller answers once its own entry is applied, in its own term. Without: another leader's entry of
     /// the same index is taken for it, and a process is told a registration that was another one's.
     AnswersWaitForTheirOwnEntries,
+    /// The clean-shutdown marker is written by a process that has opened, and synced, every log on the disk. Without: one
+    /// that was stopped before that vouches for what an earlier process left unsynced, and the power fails next.
+    CleanMeansEverythingWasOpen,
 }
 
 impl Driver {
@@ -43,6 +46,7 @@ impl Driver {
         Self::FailuresAreToldBeforeService,
         Self::FailuresBeginAnewOnceKnown,
         Self::AnswersWaitForTheirOwnEntries,
+        Self::CleanMeansEverythingWasOpen,
     ];
 }
 

@@ -66,6 +66,8 @@ pub(super) struct Process {
     /// Replicas whose logs cannot be used, and since when.
     pub(super) failed: BTreeMap<TopicPartition, Failed>,
     unclean: bool,
+    /// Every log on the disk was opened by this process.
+    opened: bool,
     fetchers: BTreeMap<NodeId, Fetching>,
     last_fetch: u64,
     parked: Vec<Parked>,
@@ -129,6 +131,7 @@ impl Process {
             replicas: BTreeMap::new(),
             failed: BTreeMap::new(),
             unclean,
+            opened: false,
             fetchers: BTreeMap::new(),
             last_fetch: 0,
             parked: Vec::new(),

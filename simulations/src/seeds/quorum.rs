@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use rafka_broker::controller::{Config, Controller};
+use rafka_broker::controller::{Command, Config, Controller};
 use rafka_broker::metadata::{Delta, Entry};
 use rafka_model::{MetadataIndex, PartitionId, TopicPartition};
 
@@ -94,7 +94,11 @@ impl Quorum {
                 let told = heard.map_or_else(|failure| Told::Refused(failure.code), Told::Heartbeat);
                 shared.outbox.push((from, Message::Told(id, Box::new(told))));
             }
-            Ask::Command(command) => {
+            Ask::Command(mut command) => {
+                if let Command::Admin { seed, .. } = &mut command {
+                    // Whoever evaluates draws: a request that comes twice does not make the same topic twice.
+                    seed[..8].copy_from_slice(&self.dice.draw().to_be_bytes());
+                }
                 let decision = hosted.controller.evaluate(command, now);
                 hosted.waiting.push_back((decision.index, from, id, Told::Answer(decision.answer)));
             }

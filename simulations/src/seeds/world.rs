@@ -121,10 +121,6 @@ impl Shared {
         self.nodes.get(&node).copied()
     }
 
-    pub(super) fn node_of(&self, broker: usize) -> Option<NodeId> {
-        self.nodes.iter().rev().find(|(_, other)| **other == broker).map(|(node, _)| *node)
-    }
-
     pub(super) fn registered(&mut self, node: NodeId, directory: usize) {
         self.nodes.insert(node, directory % 100);
     }

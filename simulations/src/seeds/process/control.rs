@@ -252,6 +252,7 @@ impl Process {
         cx.machine.known_boot = Some(cx.machine.boot);
         cx.machine.clean = false;
         self.unclean = false;
+        self.opened = true;
         self.phase = Phase::Serving;
         self.beat(cx);
     }

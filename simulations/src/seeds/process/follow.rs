@@ -3,12 +3,13 @@
 use rafka_broker::producer::States;
 use rafka_broker::replication::{Fetched, FetchedPartition, Fetcher, Input, ReplicaFetched, Step};
 use rafka_log::{AppendError, Flush};
-use rafka_model::{Chunks, Durability, Offset, RecordBatch, TopicPartition};
+use rafka_model::{Chunks, Durability, NodeId, Offset, RecordBatch, TopicPartition};
 
 use super::replica::History;
 use super::{Cx, Fetching, Process, Replica, Role};
 use crate::seeds::event::{Address, Event, Message};
 use crate::seeds::invariants::Who;
+use crate::seeds::mutant::Driver;
 use crate::seeds::shadow::Piece;
 use crate::seeds::trace::say;
 
@@ -64,12 +65,14 @@ impl Process {
 
     pub(super) fn on_fetched(&mut self, cx: &mut Cx<'_>, from: usize, fetched: &ReplicaFetched) {
         let now = cx.now();
-        let Some(leader) = cx.shared.node_of(from) else { return };
-        let Some(fetching) = self.fetchers.get_mut(&leader) else { return };
-        if !fetching.fetcher.answered(fetched) {
+        // A machine whose disk was replaced had other names before.
+        let asked = |node: &NodeId| cx.shared.broker_of(*node) == Some(from);
+        let mut fetchers = self.fetchers.iter_mut().filter(|(node, _)| asked(node));
+        let awaited = fetchers.find_map(|(node, fetching)| fetching.fetcher.answered(fetched).then_some(*node));
+        let Some(leader) = awaited else {
             cx.count("a late answer to a fetch was dropped");
             return;
-        }
+        };
         let mut refused = fetched.partitions.is_empty();
         for partition in &fetched.partitions {
             refused |= self.take(cx, partition);
@@ -213,7 +216,9 @@ impl Process {
         cx.machine.save_checkpoint(marks);
         let ats: Vec<_> = self.replicas.keys().copied().collect();
         ats.iter().for_each(|at| self.drain(cx, *at, rafka_broker::ErrorCode::NotLeaderOrFollower));
-        let mut clean = self.failed.is_empty() && cx.machine.known_boot == Some(cx.machine.boot);
+        // What this process never opened, it cannot vouch for.
+        let opened = self.opened || cx.shared.breaks(Driver::CleanMeansEverythingWasOpen);
+        let mut clean = opened && self.failed.is_empty() && cx.machine.known_boot == Some(cx.machine.boot);
         for Replica { log, .. } in std::mem::take(&mut self.replicas).into_values() {
             clean &= log.close_clean().is_ok();
         }

@@ -225,18 +225,16 @@ impl Process {
         cx.count("elected");
         // A sole replica that lost its power is all there is (the guarantee of one copy in memory).
         let alone = is_alone(state) && cx.machine.boot > 1 && replica.config.durability == Durability::Replicated;
-        let forgiven = alone || state.recovering;
-        if forgiven {
-            cx.count(if alone { "a sole replica lost its power" } else { "elected uncleanly" });
-            cx.shared.truths.forgive(at, epoch.0, &replica.shadow);
-        }
         // Who hears of its election late leads nothing any more.
         let present = cx.shared.image.partition(at).is_some_and(|state| state.leader_epoch == epoch);
+        if present && (alone || state.recovering) {
+            cx.count(if alone { "a sole replica lost its power" } else { "elected uncleanly" });
+            cx.shared.truths.forgive(at, epoch.0, &replica.shadow, before.0);
+        }
         cx.shared.truths.leads(at, Who { node: me.node, epoch: epoch.0 }, &replica.shadow, present);
         let after = leader.high_watermark();
         let who = Who { node: me.node, epoch: epoch.0 };
-        let from = if forgiven { replica.shadow.start } else { before.0 };
-        cx.shared.truths.commits(at, who, &replica.shadow, from, after.0.max(from));
+        cx.shared.truths.commits(at, who, &replica.shadow, before.0, after.0);
         replica.compared = after;
         replica.role = Role::Leader(Box::new(leader));
         cx.shared.truths.suspect(at);
