@@ -124,10 +124,16 @@ impl Follower {
             Fetched::Diverging { epoch, end } => {
                 let to = self.truncation(epoch, end, log);
                 // Only an unclean election takes committed records back.
+                if to < log.log_start() && self.rules.hold(Rule::LogsBeginWhereTheLeaderHasThem) {
+                    // Nothing of this log is left, and the leader may have what lies before it.
+                    self.high_watermark = Offset::ZERO;
+                    return Step::Restart(Offset::ZERO);
+                }
                 self.high_watermark = self.high_watermark.min(to);
                 Step::Truncate(to)
             }
-            Fetched::Behind { log_start } if log_start > log.log_end() => {
+            // A log without epochs is empty: it begins where the leader's does.
+            Fetched::Behind { log_start } if log_start > log.log_end() || log.latest_epoch().is_none() => {
                 // What lies before a leader's log start was committed.
                 self.high_watermark = log_start;
                 Step::Restart(log_start)

@@ -61,6 +61,10 @@ pub enum Rule {
     /// Epochs decide what a follower cuts off, never its high watermark (KIP-101). Without: it drops committed records
     /// that it does not know to be committed, and is elected before it has them again.
     EpochsDecideTruncation,
+    /// A log that has nothing in common with an uncleanly elected leader's begins where that one does, not where it began
+    /// itself (found by simulation). Without: a replica that had begun behind a log start joins the in-sync set without
+    /// what the leader wrote before that, is elected, and those records are gone.
+    LogsBeginWhereTheLeaderHasThem,
     /// A follower hears its leader in the current epoch only (KIP-320). Without: the answer of an earlier leader cuts off
     /// what the current one counts.
     AnswersOfThisEpochCount,
@@ -90,6 +94,7 @@ impl Rule {
         Self::RecoveryIsSaid,
         Self::OwnEpochsBoundTruncation,
         Self::EpochsDecideTruncation,
+        Self::LogsBeginWhereTheLeaderHasThem,
         Self::AnswersOfThisEpochCount,
         Self::OutstandingAnswersOnly,
     ];

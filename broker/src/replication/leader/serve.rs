@@ -39,6 +39,12 @@ impl Leader {
         if this_epoch.is_ok() && partition.offset < log_start {
             return Verdict::Behind { log_start };
         }
+        // Empty, but not from this log's start: it began where an earlier leader's log began. A member has all the same.
+        let elsewhere = partition.last_fetched_epoch.is_none() && partition.offset > log_start;
+        let member = self.in_sync.maximal.contains(&who.replica);
+        if this_epoch.is_ok() && elsewhere && !member && self.rules.hold(Rule::LogsBeginWhereTheLeaderHasThem) {
+            return Verdict::Behind { log_start };
+        }
         if this_epoch.is_ok()
             && self.rules.hold(Rule::LogsAreCompared)
             && let Some((epoch, end)) = divergence(log, partition.offset, partition.last_fetched_epoch)
