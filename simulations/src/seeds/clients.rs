@@ -104,6 +104,22 @@ impl Client {
         }
     }
 
+    /// Where it stands, in words.
+    pub(super) fn standing(&self) -> String {
+        let Self { number, at, route, .. } = self;
+        let at = at.map_or_else(String::new, |at| format!(" at {at}"));
+        let work = match &self.work {
+            Work::Produce(producer) => {
+                let Producer { acks, id, epoch, sequence, queue, .. } = producer;
+                let sent = queue.iter().filter(|item| item.sent.is_some()).count();
+                let waiting = queue.len();
+                format!("acks={acks:?}, producer {id}/{epoch} at sequence {sequence}, {waiting} batches wait, {sent} are sent")
+            }
+            Work::Consume(consumer) => format!("{} polls are left", consumer.polls),
+        };
+        format!("client {number}{at}, asking {route:?}: {work}")
+    }
+
     /// Moves an idle client to another partition.
     pub(super) fn turn_to(&mut self, at: TopicPartition) {
         if self.at == Some(at) || !self.is_idle() {

@@ -203,7 +203,7 @@ impl World {
             return Some(words);
         }
         let busy = self.clients.iter().find(|client| !client.is_idle());
-        busy.map(|client| format!("a client has no answer: {client:?}"))
+        busy.map(|client| format!("a client has no answer: {}", client.standing()))
     }
 
     /// Where the replicas of a partition stand, in words.

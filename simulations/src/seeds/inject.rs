@@ -205,7 +205,8 @@ impl World {
                 admin(request)
             }
             16..26 => {
-                let min = dice.between(1, 3).to_string();
+                // More than there are replicas would refuse acks=all for good.
+                let min = dice.between(1, 3).min(u64::from(topic.replication_factor)).to_string();
                 let changes = BTreeMap::from([("min.insync.replicas".to_owned(), ConfigChange::Set(min))]);
                 admin(Request::AlterConfigs { name, changes, replace: false, validate_only: false })
             }
@@ -220,6 +221,10 @@ impl World {
                     {
                         target.push(node);
                     }
+                }
+                // The minimum may be raised to 2.
+                if target.len() < held.min(2) {
+                    return;
                 }
                 self.shared.fault("reassignment");
                 Command::Reassign(vec![(at, (!dice.chance(100)).then_some(target))])
