@@ -40,6 +40,7 @@ impl std::fmt::Display for Address {
 
 /// A question to the controller.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "boxed where it is sent")]
 pub(super) enum Ask {
     Heartbeat { node: NodeId, epoch: BrokerEpoch, applied: MetadataIndex },
     Command(Command),

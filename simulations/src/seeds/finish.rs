@@ -152,6 +152,7 @@ impl World {
             self.shared.image.topics.values().any(|topic| topic.partitions.iter().any(|p| p.leader.is_none()));
         if offline {
             self.shared.count("unclean election by an operator");
+            self.shared.asks_uncleanly = true;
             let command = Command::Elect { partitions: Vec::new(), how: Election::Unclean };
             self.admin.ask(&mut self.shared, command, false);
         }

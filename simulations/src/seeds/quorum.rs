@@ -314,6 +314,18 @@ impl Quorum {
 fn note(shared: &mut Shared, delta: &Delta) {
     say!(shared, "metadata {}: {}", shared.image.index, words(delta));
     match delta {
+        Delta::PartitionChanged { partition, state } if state.recovering && !shared.asks_uncleanly => {
+            let strategies = ["unclean.recovery.strategy", "unclean.leader.election.enable"];
+            let topic = shared.image.topics.get(&partition.topic);
+            let allowed = topic.is_some_and(|topic| strategies.iter().any(|key| topic.configs.contains_key(*key)));
+            if !allowed {
+                let text = format!("{:?} leads {partition} uncleanly, which nobody asked for", state.leader);
+                shared.truths.violate(8, text);
+            }
+        }
+        _ => {}
+    }
+    match delta {
         Delta::NodeRegistered(node) => {
             if let Some(broker) = node.peer_id.strip_prefix('d').and_then(|d| d.parse().ok()) {
                 shared.registered(node.id, broker);

@@ -54,6 +54,8 @@ pub(super) struct Shared {
     pub(super) faulty: bool,
     /// An operator has decided to keep what can be read of damaged logs.
     pub(super) salvages: bool,
+    /// An operator has asked for unclean elections.
+    pub(super) asks_uncleanly: bool,
     pub(super) features_max: u32,
     pub(super) acknowledged: u64,
     pub(super) consumed: u64,
@@ -177,6 +179,7 @@ impl World {
             durability: options.durability,
             faulty: true,
             salvages: false,
+            asks_uncleanly: false,
             features_max: 1,
             acknowledged: 0,
             consumed: 0,
