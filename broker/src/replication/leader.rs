@@ -409,9 +409,7 @@ impl Leader {
 
     /// Enough replicas for what acks=all asks for, to the letter: a topic of one replica never has two.
     fn enough_in_sync(&self) -> bool {
-        // Nobody can wait for more replicas than there are (Kafka's effective minimum; the controller counts so, too).
-        let replicas = self.followers.len() + 1;
-        self.in_sync.isr.len() >= replicas.min(self.config.min_insync as usize)
+        self.in_sync.isr.len() >= self.config.min_insync as usize
     }
 
     /// Commits what can be; called after every change.
