@@ -1,8 +1,11 @@
 //! The end of a run: every fault ends, and then everything that was asked must be answered, and every replica be whole.
 
 use rafka_broker::controller::{Command, Election};
-use rafka_broker::metadata::PartitionState;
-use rafka_broker::request::Admin as Request;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rafka_broker::metadata::{PartitionState, Topic};
+use rafka_broker::request::{Admin as Request, ConfigChange};
 
 use rafka_model::{NodeId, PartitionId, TopicPartition};
 
@@ -81,6 +84,15 @@ impl World {
         let World { admin, shared, .. } = self;
         for node in shared.image.nodes.values().filter(|node| node.draining).map(|node| node.id).collect::<Vec<_>>() {
             admin.ask(shared, Command::Drain { node, on: false }, false);
+        }
+        // More replicas in sync than there are is more than anybody can have.
+        let short =
+            |topic: &&Arc<Topic>| topic.partitions.iter().any(|state| state.replicas.len() < topic.min_insync());
+        let topics: Vec<_> = shared.image.topics.values().filter(short).map(|topic| topic.name.to_string()).collect();
+        for name in topics {
+            let changes = BTreeMap::from([("min.insync.replicas".to_owned(), ConfigChange::Set("1".to_owned()))]);
+            let request = Request::AlterConfigs { name, changes, replace: false, validate_only: false };
+            admin.ask(shared, Command::Admin { request, seed: [0; 32] }, false);
         }
         self.call_off(round);
         self.salvage();

@@ -89,7 +89,8 @@ fn logs_that_part_are_told_where() {
     assert_eq!(ask_at(11, Some(3)), diverging(3, 10), "epoch 3 ends at 10 here");
     assert_eq!(ask_at(5, Some(2)), diverging(2, 0), "epoch 2 was never here");
     assert_eq!(ask_at(13, Some(4)), diverging(4, 12), "more than the leader has");
-    assert_eq!(ask_at(13, None), diverging(4, 12));
+    let behind = Verdict::Behind { log_start: Offset(0) };
+    assert_eq!((ask_at(13, None), ask_at(5, None)), (behind, behind), "empty, and begun elsewhere");
     assert_eq!((ask_at(10, Some(3)), ask_at(0, None)), (serve, serve));
 }
 
