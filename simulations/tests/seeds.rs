@@ -13,7 +13,10 @@ fn seeds_keep_the_invariants_in_both_modes_and_repeat() {
             assert_eq!(outcome.violation, None, "seed {seed}, {durability:?}");
             assert_eq!(outcome, run(seed, &options), "seed {seed}, {durability:?} is not deterministic");
             let told = run(seed, &Options { trace: true, ..options.clone() });
-            assert_eq!(told.trace_hash, outcome.trace_hash, "seed {seed}, {durability:?} goes another way when it is told");
+            assert_eq!(
+                told.trace_hash, outcome.trace_hash,
+                "seed {seed}, {durability:?} goes another way when it is told"
+            );
             assert!(!told.trace.is_empty() && outcome.trace.is_empty());
         }
     }

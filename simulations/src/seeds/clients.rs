@@ -113,7 +113,9 @@ impl Client {
                 let Producer { acks, id, epoch, sequence, queue, .. } = producer;
                 let sent = queue.iter().filter(|item| item.sent.is_some()).count();
                 let waiting = queue.len();
-                format!("acks={acks:?}, producer {id}/{epoch} at sequence {sequence}, {waiting} batches wait, {sent} are sent")
+                format!(
+                    "acks={acks:?}, producer {id}/{epoch} at sequence {sequence}, {waiting} batches wait, {sent} are sent"
+                )
             }
             Work::Consume(consumer) => format!("{} polls are left", consumer.polls),
         };
