@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The bounded part of the proof: everything that can happen within small bounds, seeds of both durability modes, and every
-# rule switched off in turn. Prints what it saw; fails if an invariant breaks, or if a rule can be dropped unnoticed.
+# The bounded part of the proof: everything that can happen within small bounds, seeds of both durability modes, and each
+# rule switched off that a few hundred seeds notice. Prints what it saw; fails if an invariant breaks, or if a rule can be dropped unnoticed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 HOST=$(rustc -vV | sed -n 's/^host: //p')
