@@ -253,6 +253,9 @@ pub enum Admin {
     DescribeTopics {
         /// By name; empty is all.
         names: Vec<String>,
+        /// As they were at this index or later: whoever changed one asks for nothing older than the change. 0 is
+        /// whatever the node knows.
+        since: MetadataIndex,
     },
     /// Nodes, controller, index.
     DescribeCluster,

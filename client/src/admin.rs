@@ -161,7 +161,8 @@ impl Admin {
 
     async fn describe(&self, names: Vec<String>) -> Result<Vec<Result<TopicDescription, Failure>>, Error> {
         let what = "topics cannot be described";
-        match self.ask(&Request::DescribeTopics { names }, Intent::Read, what).await? {
+        let since = self.client.routes().changed();
+        match self.ask(&Request::DescribeTopics { names, since }, Intent::Read, what).await? {
             AdminReply::Described(topics) => Ok(topics),
             _ => Err(strange(what)),
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -74,6 +75,7 @@ pub(crate) struct Routes {
     mesh: Handle,
     /// Topics that this client made or changed: older records will not do.
     expected: Mutex<BTreeMap<TopicName, Version>>,
+    changed: AtomicU64,
 }
 
 impl Routes {
@@ -86,7 +88,7 @@ impl Routes {
     ) -> Self {
         let fallback = AnyNode { mesh: mesh.clone(), disabled: fallback_disabled, deadline };
         let resolver = Resolver::new(Dht(mesh.clone()), fallback, NoHosted, verifier, clock);
-        Self { resolver, mesh, expected: Mutex::new(BTreeMap::new()) }
+        Self { resolver, mesh, expected: Mutex::new(BTreeMap::new()), changed: AtomicU64::new(0) }
     }
 
     /// The leader of a partition.
@@ -123,6 +125,7 @@ impl Routes {
 
     /// `topic` changed at `index`: records from before will not do.
     pub(crate) fn expect(&self, topic: &TopicName, index: MetadataIndex) {
+        self.changed.fetch_max(index.0, Ordering::Relaxed);
         let version = Version::new(0, index);
         let mut expected = self.expected.lock();
         if expected.len() >= ROUTE_CACHE_TOPICS_MAX {
@@ -131,6 +134,11 @@ impl Routes {
         let known = expected.entry(topic.clone()).or_insert(version);
         *known = version.max(*known);
         self.resolver.expect(topic, version);
+    }
+
+    /// Index of this client's last change: who describes topics to it must know of that.
+    pub(crate) fn changed(&self) -> MetadataIndex {
+        MetadataIndex(self.changed.load(Ordering::Relaxed))
     }
 
     fn expected_version(&self, topic: &TopicName) -> Version {

@@ -226,6 +226,8 @@ pub const STRANGER_REQUEST_BYTES_MAX: usize = 96 * MIB;
 pub const EXCHANGE_MS_MAX: u64 = 60_000;
 /// Deadline of a control request when the caller names none.
 pub const CONTROL_DEADLINE_MS: u64 = 10_000;
+/// Longest wait of a description for the metadata that its asker has seen already; below any client's first attempt.
+pub const METADATA_SINCE_MS_MAX: u64 = 2_000;
 /// Longest wait of a member for the others of its group, over a lane (Kafka's longest session).
 pub const GROUP_WAIT_MS_MAX: u64 = 1_800_000;
 /// Longest wait of a fetch or watch for news; below [`EXCHANGE_MS_MAX`].

@@ -9,10 +9,10 @@ mod swarm;
 use std::collections::BTreeMap;
 
 use rafka_broker::request::{Admin, ConfigChange, NewTopic};
-use rafka_model::NodeId;
 use rafka_model::limits::{
     CONFIG_VALUE_BYTES_MAX, LABEL_BYTES_MAX, REQUEST_PARTITIONS_MAX, TOPIC_CONFIGS_MAX, TOPIC_PARTITIONS_MAX,
 };
+use rafka_model::{MetadataIndex, NodeId};
 
 use crate::Frame;
 use crate::proto::{self, admin_request::Kind};
@@ -54,7 +54,9 @@ pub fn encode_request(request: &Admin) -> Frame {
             validate_only: *validate_only,
             assignments: assignments_to_wire(assignments),
         }),
-        Admin::DescribeTopics { names } => Kind::DescribeTopics(proto::DescribeTopics { names: names.clone() }),
+        Admin::DescribeTopics { names, since } => {
+            Kind::DescribeTopics(proto::DescribeTopics { names: names.clone(), since: since.0 })
+        }
         Admin::DescribeCluster => Kind::DescribeCluster(proto::DescribeCluster {}),
         Admin::DescribeSwarm => Kind::DescribeSwarm(proto::DescribeSwarm {}),
         Admin::DescribeLogDirs => Kind::DescribeLogDirs(proto::DescribeLogDirs {}),
@@ -101,7 +103,9 @@ pub fn decode_request(frame: &Frame) -> Result<Admin, DecodeError> {
             assignments: assignments(add.assignments)?,
             validate_only: add.validate_only,
         },
-        Kind::DescribeTopics(describe) => Admin::DescribeTopics { names: names(describe.names)? },
+        Kind::DescribeTopics(describe) => {
+            Admin::DescribeTopics { names: names(describe.names)?, since: MetadataIndex(describe.since) }
+        }
         Kind::DescribeCluster(_) => Admin::DescribeCluster,
         Kind::DescribeSwarm(_) => Admin::DescribeSwarm,
         Kind::DescribeLogDirs(_) => Admin::DescribeLogDirs,

@@ -172,7 +172,8 @@ fn admin_request() -> impl Strategy<Value = Admin> {
         (word(), any::<u32>(), assignments(), any::<bool>()).prop_map(|(name, total, assignments, validate_only)| {
             Admin::AddPartitions { name, total, assignments, validate_only }
         }),
-        vec(word(), 0..4).prop_map(|names| Admin::DescribeTopics { names }),
+        (vec(word(), 0..4), any::<u64>())
+            .prop_map(|(names, since)| Admin::DescribeTopics { names, since: MetadataIndex(since) }),
         Just(Admin::DescribeCluster),
         Just(Admin::DescribeSwarm),
         Just(Admin::DescribeLogDirs),
@@ -596,7 +597,7 @@ fn counts_over_the_limits_are_refused() {
     let frame = fetch::encode_request(&fetch::Request::DeleteRecords(DeleteRecords { partitions }));
     assert!(matches!(fetch::decode_request(&frame), Err(DecodeError::TooMany { .. })));
     let names = vec![String::new(); REQUEST_PARTITIONS_MAX + 9];
-    let frame = admin::encode_request(&Admin::DescribeTopics { names });
+    let frame = admin::encode_request(&Admin::DescribeTopics { names, since: MetadataIndex(0) });
     assert!(matches!(admin::decode_request(&frame), Err(DecodeError::TooMany { .. })));
     let partition = TopicPartition { topic: TopicId([1; 16]), partition: PartitionId(TOPIC_PARTITIONS_MAX) };
     let partitions = vec![(partition, None)];

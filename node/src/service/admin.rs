@@ -1,7 +1,13 @@
 //! Admin: reads from this node's image, changes at the controller.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use rafka_broker::metadata::Image;
 use rafka_broker::request::{Admin, AdminReply, LogDir, SwarmDescription, SwarmPeer};
 use rafka_broker::{ErrorCode, Failure, describe_cluster, describe_topics};
+use rafka_model::MetadataIndex;
+use rafka_model::limits::METADATA_SINCE_MS_MAX;
 use rafka_protocols::{Frame, admin};
 
 use super::{Served, Service, malformed, outcome};
@@ -51,7 +57,10 @@ pub(super) async fn answer(service: &Service, standing: Standing, request: Admin
     let cluster = &service.cluster;
     let image = cluster.images.current();
     match request {
-        Admin::DescribeTopics { names } => Ok(AdminReply::Described(describe_topics(&image, &names))),
+        Admin::DescribeTopics { names, since } => {
+            let image = image_since(service, since).await?;
+            Ok(AdminReply::Described(describe_topics(&image, &names)))
+        }
         Admin::DescribeCluster => {
             let Some(me) = cluster.standing().node else {
                 return Err(Failure::new(ErrorCode::NotReady, "this node has not joined yet"));
@@ -77,6 +86,16 @@ pub(super) async fn answer(service: &Service, standing: Standing, request: Admin
         },
         change => cluster.change(service.with_defaults(change)).await,
     }
+}
+
+/// The metadata as of `since` or later, which is not long in coming if there is such an index.
+async fn image_since(service: &Service, since: MetadataIndex) -> Result<Arc<Image>, Failure> {
+    let images = &service.cluster.images;
+    let within = Duration::from_millis(METADATA_SINCE_MS_MAX);
+    tokio::time::timeout(within, images.wait_for(since)).await.map_err(|_| {
+        let text = format!("this node knows the metadata up to {}, not {since}", images.current().index);
+        Failure::new(ErrorCode::NotReady, text)
+    })
 }
 
 fn describe_swarm(service: &Service, swarm: Snapshot) -> SwarmDescription {

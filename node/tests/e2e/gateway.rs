@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rafka_broker::ErrorCode;
-use rafka_broker::request::{Acks, Produce, ProducePartition};
+use rafka_broker::request::{Acks, Admin, AdminReply, Produce, ProducePartition};
 use rafka_client::{NodeId, PartitionId};
 use rafka_kafka::messages::{
-    describe_cluster, describe_log_dirs, describe_topic_partitions, find_coordinator, init_producer_id, list_groups,
-    metadata, offset_commit, offset_fetch, produce,
+    describe_cluster, describe_log_dirs, describe_topic_partitions, find_coordinator, init_producer_id, join_group,
+    list_groups, metadata, offset_commit, offset_fetch, produce,
 };
-use rafka_model::{BatchBuilder, Compression as Codec, ProducerId, Timestamp, TopicPartition};
-use rafka_protocols::Protocol;
+use rafka_model::limits::EXCHANGE_MS_MAX;
+use rafka_model::{BatchBuilder, Compression as Codec, MetadataIndex, ProducerId, Timestamp, TopicPartition};
+use rafka_protocols::{Protocol, admin};
 use rskafka::client::partition::{Compression, OffsetAt};
 use tokio::net::TcpStream;
 
@@ -143,6 +145,56 @@ async fn what_came_over_the_mesh_is_never_relayed() {
         (failure.code == ErrorCode::NotLeaderOrFollower).then_some(failure.leader)
     });
     assert_eq!(hinted.await.expect("a hint").node, Some(NodeId(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_is_not_described_as_it_was_before_its_maker_made_it() {
+    let broker = Node::start(&[]).await;
+    let gateway = gateway(&broker).await;
+    let client = broker.client().await;
+    create(&client, "orders", 1, &[]).await;
+    let index = client.admin().cluster().await.expect("described").index;
+    let cluster = gateway.cluster_id().parse().expect("a cluster id");
+    let mut peer = Peer::connect(&gateway, &cluster, Protocol::Admin.name(&cluster)).await;
+    let mut described = async |since| {
+        let request = Admin::DescribeTopics { names: vec!["orders".to_owned()], since };
+        let frame = peer.call(Protocol::Admin, admin::encode_request(&request)).await;
+        admin::decode_reply(&frame.expect("an answer")).expect("a reply")
+    };
+    // However late this node hears of it: it waits, and does not say that there is none.
+    let Ok(AdminReply::Described(topics)) = described(index).await else { panic!("not described") };
+    assert!(topics[0].is_ok(), "{topics:?}");
+    let failure = described(MetadataIndex(u64::MAX)).await.expect_err("there is no such index");
+    assert_eq!(failure.code, ErrorCode::NotReady, "{failure}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_join_that_waits_longer_than_any_other_exchange_is_answered() {
+    const DELAY: Duration = Duration::from_millis(EXCHANGE_MS_MAX + 2_000);
+    let delay = format!("groups.initial_rebalance_delay_ms={}", DELAY.as_millis());
+    let broker = Node::start(&["--set", &delay]).await;
+    let gateway = gateway(&broker).await;
+    let mut kafka = Kafka::connect(&gateway).await;
+    let find = find_coordinator::Request { key: "slow".into(), ..Default::default() };
+    assert_eq!(kafka.call(2, find).await.error_code, 0);
+    let join = join_group::Request {
+        group_id: "slow".into(),
+        session_timeout_ms: 120_000,
+        rebalance_timeout_ms: 600_000,
+        protocol_type: "consumer".into(),
+        protocols: vec![join_group::JoinGroupRequestProtocol { name: "range".into(), metadata: "m".into() }],
+        ..Default::default()
+    };
+    let (answer, waited) = crate::support::eventually("the coordinator has read its log", async || {
+        let asked = Instant::now();
+        let answer = kafka.call(3, join.clone()).await;
+        // COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR
+        (!matches!(answer.error_code, 14..=16)).then(|| (answer, asked.elapsed()))
+    })
+    .await;
+    assert_eq!((answer.error_code, answer.generation_id, answer.members.len()), (0, 1, 1));
+    assert!(waited >= DELAY, "{waited:?}");
+    assert_eq!(answer.leader, answer.member_id);
 }
 
 /// Stops all threads of a process; its connections stay.
