@@ -318,7 +318,7 @@ fn admins() -> Seeds {
         ("admin", "delete_by_id", request(Admin::DeleteTopicsById { ids: vec![TOPIC] })),
         ("admin", "alter", request(alter)),
         ("admin", "add", request(add)),
-        ("admin", "describe", request(Admin::DescribeTopics { names: vec![name] })),
+        ("admin", "describe", request(Admin::DescribeTopics { names: vec![name], since: MetadataIndex(0) })),
         ("admin", "cluster", request(Admin::DescribeCluster)),
         ("admin", "topics", reply(AdminReply::Topics(replies))),
         ("admin", "described", reply(AdminReply::Described(vec![Ok(described()), Err(failure())]))),
