@@ -352,6 +352,9 @@ pub const GATEWAY_ATTEMPTS_MAX: u32 = 6;
 pub const GATEWAY_MARK_MS_MAX: u64 = 1_000;
 /// Longest wait for leaders when a fetch can be answered without them.
 pub const GATEWAY_GRACE_MS: u64 = 2;
+/// When a fetch can be answered without them, leaders are not asked about a partition of which they told the end so
+/// lately.
+pub const GATEWAY_FRESH_MS_MAX: u64 = 10;
 /// A relayed long poll that nobody waits for any more ends after this time, unless somebody comes back to it.
 pub const GATEWAY_ABANDONED_MS: u64 = 1_000;
 

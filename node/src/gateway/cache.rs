@@ -11,13 +11,14 @@ use parking_lot::Mutex;
 use rafka_broker::metadata::Image;
 use rafka_broker::request::{EpochEnd, FetchPartition, Fetched};
 use rafka_cache::Stats;
-use rafka_model::limits::GATEWAY_MARK_MS_MAX;
+use rafka_model::limits::{GATEWAY_FRESH_MS_MAX, GATEWAY_MARK_MS_MAX};
 use rafka_model::{BatchHeader, Chunks, LeaderEpoch, Offset, TopicPartition};
 use tokio::time::Instant;
 
 use crate::partitions::BatchCache;
 
 const YOUNG: Duration = Duration::from_millis(GATEWAY_MARK_MS_MAX);
+const FRESH: Duration = Duration::from_millis(GATEWAY_FRESH_MS_MAX);
 
 /// The cache and its marks.
 #[derive(Debug)]
@@ -107,6 +108,14 @@ impl HotCache {
             last_stable_offset: mark.high_watermark,
             log_start: mark.log_start,
             records,
+        })
+    }
+
+    /// Has the leader of `epoch` said only now that there is nothing where `part` reads?
+    pub(crate) fn is_drained(&self, part: &FetchPartition, epoch: LeaderEpoch) -> bool {
+        self.marks.lock().get(&part.partition).is_some_and(|mark| {
+            let is_current = mark.epoch == epoch && part.leader_epoch.is_none_or(|believed| believed == epoch);
+            is_current && part.offset == mark.high_watermark && mark.heard.elapsed() <= FRESH
         })
     }
 

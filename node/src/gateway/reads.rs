@@ -119,20 +119,32 @@ impl<R: Reach> Reads<R> {
 
     fn read_cache(&self, gathering: &mut Gathering<'_>) {
         let (image, me) = (self.reach.image(), self.reach.me());
-        for (index, part) in gathering.request.partitions.iter().enumerate() {
+        let relayed = |part: &FetchPartition| {
             let state = image.partition(part.partition);
-            let relayed = state.filter(|state| state.leader.is_some() && state.leader != me);
-            let Some(epoch) = relayed.map(|state| state.leader_epoch) else { continue };
+            let elsewhere = state.filter(|state| state.leader.is_some() && state.leader != me);
+            elsewhere.map(|state| state.leader_epoch)
+        };
+        let parts = &gathering.request.partitions;
+        for (index, part) in parts.iter().enumerate() {
+            let Some(epoch) = relayed(part) else { continue };
             let left = gathering.room().min(part.max_bytes as usize);
             if let Some(fetched) = self.cache.read(part, epoch, left, gathering.bytes == 0) {
                 gathering.is_full |= fetched.records.is_empty();
                 gathering.put(index, Ok(fetched));
             }
         }
-        match gathering.is_enough() {
-            true => self.metrics.answered(Api::Fetch, Route::Cached, gathering.bytes as u64),
+        if !gathering.is_enough() {
             // The leaders may have all that is asked for.
-            false => gathering.reopen_all(),
+            gathering.reopen_all();
+            return;
+        }
+        self.metrics.answered(Api::Fetch, Route::Cached, gathering.bytes as u64);
+        // Who reads on at the cache's pace would ask about these with each fetch, and wait.
+        for index in gathering.open() {
+            let part = &parts[index];
+            if relayed(part).is_some_and(|epoch| self.cache.is_drained(part, epoch)) {
+                gathering.put(index, Ok(self.cache.nothing(part.partition, part.offset)));
+            }
         }
     }
 

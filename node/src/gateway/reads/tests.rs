@@ -4,6 +4,7 @@ use std::time::Duration;
 use rafka_broker::ErrorCode;
 use rafka_broker::request::{Acks, ListOffsets, OffsetSpec, Produce, ProducePartition};
 use rafka_model::Offset;
+use rafka_model::limits::GATEWAY_FRESH_MS_MAX;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -249,4 +250,27 @@ async fn hot_records_come_in_answers_as_large_as_a_leaders_and_what_is_left_over
     assert_eq!(began.elapsed(), Duration::ZERO);
     tokio::task::yield_now().await;
     assert_eq!(*leaders.asked.lock(), ["2: fetch [(4, 0)]"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn beside_hot_records_a_leader_is_not_asked_at_each_fetch_whether_there_is_more() {
+    let leaders = Leaders::new(&[1, 2], None);
+    let reads = reads(&leaders);
+    append(&leaders, 1, 0, "a").await;
+    assert_eq!(told(&reads.fetch(wanted(&[(0, 0)], 0)).await), [Ok((1, true))]);
+    assert_eq!(told(&reads.fetch(wanted(&[(1, 0)], 0)).await), [Ok((0, false))]);
+    let both = wanted(&[(0, 0), (1, 0)], 0);
+    leaders.asked.lock().clear();
+    for _ in 0..10 {
+        assert_eq!(told(&reads.fetch(both.clone()).await), [Ok((1, true)), Ok((-1, false))]);
+    }
+    assert!(leaders.asked.lock().is_empty());
+    append(&leaders, 2, 1, "b").await;
+    tokio::time::advance(Duration::from_millis(GATEWAY_FRESH_MS_MAX + 1)).await;
+    assert_eq!(told(&reads.fetch(both).await), [Ok((1, true)), Ok((1, true))]);
+    // Nobody else's answer is enough for a fetch that has nothing.
+    leaders.asked.lock().clear();
+    reads.fetch(wanted(&[(1, 1)], 0)).await;
+    reads.fetch(wanted(&[(1, 1)], 0)).await;
+    assert_eq!(leaders.asked.lock().len(), 2);
 }
