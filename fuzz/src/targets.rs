@@ -14,6 +14,8 @@ use bytes::Bytes;
 use libp2p::PeerId;
 use libp2p::kad::RecordKey;
 use libp2p::kad::store::RecordStore;
+use rafka_broker::group::request::{ConsumerHeartbeat, Heartbeat, OffsetsAsked};
+use rafka_broker::group::{self, Coordinator, GroupRequest};
 use rafka_broker::metadata::{Image, decode_entry, decode_image, encode_entry, encode_image};
 use rafka_dht::{Signer, ValidatingStore, Verifier, clock, store};
 use rafka_kafka::header::RequestHeader;
@@ -22,7 +24,7 @@ use rafka_kafka::{ApiKey, wire};
 use rafka_log::disk::{Disk, MemoryDisk};
 use rafka_log::{LogConfig, PartitionLog, Shutdown};
 use rafka_model::limits::{BATCH_DECOMPRESSED_BYTES_MAX, MIB, READ_BYTES_MAX};
-use rafka_model::{BatchHeader, LeaderEpoch, Offset, RecordBatch, Timestamp, cbor};
+use rafka_model::{BatchHeader, LeaderEpoch, Monotonic, Offset, RecordBatch, Timestamp, cbor};
 use rafka_node::config;
 use rafka_protocols::address::{AdvertisedAddress, BootstrapAddress, ListenAddress};
 use rafka_protocols::certificate::Certificate;
@@ -51,6 +53,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("frame", frame),
     ("gossip", gossip),
     ("group", group),
+    ("group_log", group_log),
     ("hello", hello),
     ("kafka_request", kafka_request),
     ("kafka_response", kafka_response),
@@ -398,6 +401,79 @@ pub fn log_recovery(data: &[u8]) -> bool {
         let _ = reader.offset_for_timestamp(Timestamp(0), log.log_end());
     }
     taken
+}
+
+/// Stands for the length of a value that is absent.
+pub(crate) const NO_VALUE: u16 = u16::MAX;
+
+/// Records of the offsets topic, as the next coordinator finds them on a disk: `u16 BE key length | key | u16 BE value
+/// length | value` each. What it made of them is asked for, ages, and is written on; what it writes, one after it reads.
+pub fn group_log(data: &[u8]) -> bool {
+    let mut machine = Coordinator::new(group::Config::default());
+    let (mut taken, mut rest) = (!data.is_empty(), data);
+    while let Some((key, after)) = prefixed(rest) {
+        let (value, after) = match after.split_first_chunk() {
+            Some((length, after)) if u16::from_be_bytes(*length) == NO_VALUE => (None, after),
+            _ => match prefixed(after) {
+                Some((value, after)) => (Some(value), after),
+                None => return false,
+            },
+        };
+        taken &= machine.replay(key, value).is_ok();
+        rest = after;
+    }
+    let image = Image::default();
+    let (mut time, mut unique) = (Timestamp(1_700_000_000_000), 0);
+    let mut context = group::Context { now: Monotonic(1), time, image: &image, unique };
+    let mut written = machine.loaded(&context).records;
+    for listed in machine.list() {
+        for request in asked_of(&listed.group) {
+            unique += 1;
+            context = group::Context { unique, ..context };
+            written.extend(machine.handle(&context, 0, request).records);
+        }
+    }
+    // Sessions and rebalances end, offsets expire.
+    for _ in 0..64 {
+        let Some(now) = machine.next_timeout() else { break };
+        time = Timestamp(time.0 + i64::try_from(now.since(context.now).as_millis()).expect("an age"));
+        context = group::Context { now: now.max(context.now), time, ..context };
+        written.extend(machine.tick(&context).records);
+    }
+    let _ = (machine.stats(), machine.committed().count());
+    let mut next = Coordinator::new(group::Config::default());
+    for record in written {
+        next.replay(&record.key, record.value.as_deref()).expect("what a coordinator writes, the next one reads");
+    }
+    taken && rest.is_empty()
+}
+
+/// What the first two bytes tell the length of, and what follows.
+fn prefixed(data: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = data.split_first_chunk()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))
+}
+
+fn asked_of(name: &str) -> [GroupRequest; 4] {
+    let group = name.to_owned();
+    let member_id = "m".to_owned();
+    [
+        GroupRequest::Describe { group: group.clone() },
+        GroupRequest::Offsets(OffsetsAsked { group: group.clone(), ..OffsetsAsked::default() }),
+        GroupRequest::Heartbeat(Heartbeat {
+            group: group.clone(),
+            member_id: member_id.clone(),
+            ..Heartbeat::default()
+        }),
+        GroupRequest::ConsumerHeartbeat(ConsumerHeartbeat {
+            group,
+            member_id,
+            rebalance_timeout_ms: 60_000,
+            subscribed_topics: Some(vec!["orders".to_owned()]),
+            owned: Some(Vec::new()),
+            ..ConsumerHeartbeat::default()
+        }),
+    ]
 }
 
 /// The one file that this process would find.

@@ -1,5 +1,6 @@
 //! Every committed fuzz input goes through its target in the normal tests, and every seed is a real encoding.
 
+mod group_log;
 mod seeds;
 #[path = "../../../fuzz/src/targets.rs"]
 #[allow(unreachable_pub, reason = "the fuzz crate shares this file")]

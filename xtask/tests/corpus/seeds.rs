@@ -32,9 +32,10 @@ use rafka_protocols::resolve::Subject;
 use rafka_protocols::watch::{Content, Feed, View, Watch};
 use rafka_protocols::{Frame, admin, fetch, group, produce, register, resolve, watch};
 
+use crate::group_log;
 use crate::targets::{CLUSTER_SEED, Shape, peer};
 
-type Seeds = Vec<(&'static str, &'static str, Vec<u8>)>;
+pub(crate) type Seeds = Vec<(&'static str, &'static str, Vec<u8>)>;
 
 const TOPIC: TopicId = TopicId([5; 16]);
 const AT: TopicPartition = TopicPartition { topic: TOPIC, partition: PartitionId(2) };
@@ -65,6 +66,7 @@ pub(crate) fn all() -> Seeds {
     seeds.extend(produces());
     seeds.extend(fetches());
     seeds.extend(groups());
+    seeds.extend(group_log::seeds(&image()));
     seeds.extend(hints());
     seeds.extend(records());
     seeds.extend(kafka());
