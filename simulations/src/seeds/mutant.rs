@@ -96,8 +96,11 @@ impl Mutant {
         use controller::Rule as C;
         use replication::Rule as R;
         match self {
-            Self::Replication(R::IneligibleIsNotRolledBack) => Trial::Alone,
-            Self::Replication(R::EarlierRegistrationsAreIgnored) => Trial::Cluster(Profile::Late),
+            Self::Replication(R::IneligibleIsNotRolledBack | R::EarlierRegistrationsAreIgnored) => Trial::Alone,
+            Self::Replication(R::FetchesOfThisEpochCount | R::AnswersOfThisEpochCount) => {
+                Trial::Cluster(Profile::Elections)
+            }
+            Self::Replication(R::LogsBeginWhereTheLeaderHasThem) => Trial::Cluster(Profile::Losses),
             Self::Replication(R::SilenceEndsService) => Trial::Cluster(Profile::Splits),
             Self::Replication(_) => Trial::Cluster(Profile::Everyday),
             Self::Driver(Driver::AnswersWaitForTheirOwnEntries) => Trial::Cluster(Profile::Splits),

@@ -220,7 +220,7 @@ impl World {
             last: false,
         };
         world.found(config);
-        let topics = super::inject::topics(&mut dice, options.durability, count);
+        let topics = super::inject::topics(&mut dice, options, count);
         let World { admin, shared, .. } = &mut world;
         topics.into_iter().for_each(|topic| admin.ask(shared, topic, true));
         for broker in 0..count {

@@ -85,9 +85,14 @@ impl Climate {
             Profile::Everyday => {}
             Profile::Blows => climate.prefer(&[(Kind::Blows, 60), (Kind::PowerCut, 8)]),
             Profile::Splits => climate.prefer(&[(Kind::Split, 40), (Kind::PowerCut, 12), (Kind::Isolate, 12)]),
-            Profile::Late => {
-                climate.prefer(&[(Kind::PowerCut, 30), (Kind::Kill, 10), (Kind::Restart, 10)]);
-                climate.weather = Weather { loss: 20, doubles: 100, late: 200, late_max: 4_000 * MS };
+            Profile::Elections => {
+                climate.prefer(&[(Kind::Kill, 10), (Kind::PowerCut, 5), (Kind::Cut, 10)]);
+                (climate.faults, climate.changes) = (100, 350);
+                climate.weather = Weather { loss: 10, doubles: 50, late: 200, late_max: 1_000 * MS };
+            }
+            Profile::Losses => {
+                climate.prefer(&[(Kind::PowerCut, 20), (Kind::PowerCutAll, 20), (Kind::Kill, 10), (Kind::LoseDisk, 4)]);
+                climate.changes = 200;
             }
         }
         climate
