@@ -323,6 +323,7 @@ impl World {
             }
             Event::Start { broker } => return self.start(broker),
             Event::Stop { broker, life } => self.stop(broker, life),
+            Event::Die { broker, down } => self.die(broker, down),
             Event::Blow { broker, choice } => self.blow(broker, choice),
             Event::Client { client, token } => return self.clients[client].wake(&mut self.shared, token),
             Event::Admin => self.admin.pump(&mut self.shared),
