@@ -158,6 +158,11 @@ pub(super) enum Event {
         broker: usize,
         life: u64,
     },
+    /// One of several blows that hit a machine.
+    Blow {
+        broker: usize,
+        choice: u64,
+    },
     /// A client's timer.
     Client {
         client: usize,

@@ -10,6 +10,7 @@ use rafka_model::{MetadataIndex, PartitionId, TopicPartition};
 use super::dice::Dice;
 use super::event::{Address, Ask, Event, Message, Told};
 use super::mutant::Driver;
+use super::process::{Phase, Process};
 use super::tempo::MS;
 use super::trace::say;
 use super::world::{Broker, Shared};
@@ -297,6 +298,7 @@ impl Quorum {
             shared.metadata.push(entry.clone());
             shared.trace.mix(entry.index.0 << 8 | entry.deltas.len() as u64);
             entry.deltas.iter().for_each(|delta| note(shared, &before, delta));
+            in_service(shared, brokers, entry);
         }
         let index = shared.image.index;
         for (i, broker) in brokers.iter().enumerate() {
@@ -305,6 +307,26 @@ impl Quorum {
             if broker.process.is_some() && brokers[voter].process.is_some() {
                 let (from, to) = (Address::Broker(voter), Address::Broker(i));
                 shared.net.send(&mut shared.queue, shared.now, from, to, Message::Feed(index));
+            }
+        }
+    }
+}
+
+/// Who comes into service counts for no log that it could not open when it started (invariant 2).
+fn in_service(shared: &mut Shared, brokers: &[Broker], entry: &Entry) {
+    for delta in &entry.deltas {
+        let Delta::NodeUnfenced { id } = delta else { continue };
+        let epoch = shared.image.nodes.get(id).map(|node| node.epoch);
+        let process = brokers.iter().filter_map(|broker| broker.process.as_ref());
+        let current =
+            |process: &&Process| process.identity.is_some_and(|me| me.node == *id && Some(me.broker_epoch) == epoch);
+        let Some(process) = process.filter(|process| process.phase == Phase::Serving).find(current) else { continue };
+        for at in process.not_opened() {
+            let counts =
+                shared.image.partition(at).is_some_and(|state| state.isr.contains(id) || state.elr.contains(id));
+            if counts {
+                let text = format!("{id} is in service, in sync or eligible for {at}, whose log it could not open");
+                shared.truths.violate(2, text);
             }
         }
     }

@@ -11,13 +11,13 @@ use rafka_model::{Chunks, Durability, LeaderEpoch, Monotonic, NodeId, Offset, Pa
 
 use super::controller::{Controller, MIN_INSYNC, REPLICAS};
 use crate::ErrorCode;
-use crate::replication::testing::{AT, History};
+use crate::replication::samples::{AT, History};
 use crate::replication::{
     AlterPartition, Config, Election, Epochs, Fetched, FetchedPartition, Fetcher, Follower, Identity, Input, Leader,
     Output, Position, ReplicaFetch, ReplicaFetched, Rules, Step, Ticket, Verdict,
 };
 use crate::request::Acks;
-use crate::testing::Random;
+use crate::samples::Random;
 
 /// A process, and what it has on disk.
 #[derive(Clone, Debug)]

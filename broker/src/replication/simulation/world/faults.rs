@@ -3,7 +3,7 @@
 use rafka_model::{Durability, NodeId, Offset};
 
 use super::{Message, World};
-use crate::replication::testing::AT;
+use crate::replication::samples::AT;
 use crate::replication::{Epochs, Follower};
 
 impl World {
