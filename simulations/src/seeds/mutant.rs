@@ -113,6 +113,7 @@ impl Mutant {
                 | C::RecoveriesHearEveryone
                 | C::RecoveriesHearTheLiving
                 | C::ReassignmentsWaitForTheTarget
+                | C::ElectionsEndReassignments
                 | C::MovesAreFew
                 | C::DrainingNodesGetNothing
                 | C::EmptyingNodesAreReplaced
