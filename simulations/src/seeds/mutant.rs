@@ -116,6 +116,7 @@ impl Mutant {
                 | C::RecoveriesHearEveryone
                 | C::RecoveriesHearTheLiving
                 | C::ReassignmentsWaitForTheTarget
+                | C::ElectionsEndReassignments
                 | C::MovesAreFew
                 | C::DrainingNodesGetNothing
                 | C::EmptyingNodesAreReplaced

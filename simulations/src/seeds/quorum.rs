@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use rafka_broker::controller::{Command, Config, Controller};
-use rafka_broker::metadata::{Delta, Entry};
+use rafka_broker::metadata::{Delta, Entry, Image, Topic};
 use rafka_model::{MetadataIndex, PartitionId, TopicPartition};
 
 use super::dice::Dice;
@@ -297,7 +297,7 @@ impl Quorum {
             shared.truths.applied(&before, &shared.image);
             shared.metadata.push(entry.clone());
             shared.trace.mix(entry.index.0 << 8 | entry.deltas.len() as u64);
-            entry.deltas.iter().for_each(|delta| note(shared, delta));
+            entry.deltas.iter().for_each(|delta| note(shared, &before, delta));
             in_service(shared, brokers, entry);
         }
         let index = shared.image.index;
@@ -332,15 +332,14 @@ fn in_service(shared: &mut Shared, brokers: &[Broker], entry: &Entry) {
     }
 }
 
-/// What an applied change means to those who watch.
-fn note(shared: &mut Shared, delta: &Delta) {
+/// What an applied change means to those who watch; the entry that it is from was applied to `before`.
+fn note(shared: &mut Shared, before: &Image, delta: &Delta) {
     say!(shared, "metadata {}: {}", shared.image.index, words(delta));
     match delta {
         Delta::PartitionChanged { partition, state } if state.recovering && !shared.asks_uncleanly => {
-            let strategies = ["unclean.recovery.strategy", "unclean.leader.election.enable"];
-            let topic = shared.image.topics.get(&partition.topic);
-            let allowed = topic.is_some_and(|topic| strategies.iter().any(|key| topic.configs.contains_key(*key)));
-            if !allowed {
+            // The same entry may have changed the topic's configs since, or deleted it.
+            let topics = [before, &shared.image].map(|image| image.topics.get(&partition.topic));
+            if !topics.into_iter().flatten().any(|topic| asks_uncleanly(topic)) {
                 let text = format!("{:?} leads {partition} uncleanly, which nobody asked for", state.leader);
                 shared.truths.violate(8, text);
             }
@@ -375,6 +374,12 @@ fn note(shared: &mut Shared, delta: &Delta) {
         }
         _ => {}
     }
+}
+
+/// Whoever made the topic wants leaders that may lack records, rather than none.
+fn asks_uncleanly(topic: &Topic) -> bool {
+    let strategies = ["unclean.recovery.strategy", "unclean.leader.election.enable"];
+    strategies.iter().any(|key| topic.configs.contains_key(*key))
 }
 
 fn words(delta: &Delta) -> String {

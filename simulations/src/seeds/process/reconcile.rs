@@ -228,13 +228,11 @@ impl Process {
         cx.count("elected");
         // A sole replica that lost its power is all there is (the guarantee of one copy in memory).
         let alone = is_alone(state) && cx.machine.boot > 1 && replica.config.durability == Durability::Replicated;
-        // Who hears of its election late leads nothing any more.
-        let present = cx.shared.image.partition(at).is_some_and(|state| state.leader_epoch == epoch);
-        if present && (alone || state.recovering) {
+        if cx.shared.truths.is_latest(at, epoch.0) && (alone || state.recovering) {
             cx.count(if alone { "a sole replica lost its power" } else { "elected uncleanly" });
             cx.shared.truths.forgive(at, epoch.0, &replica.shadow, before.0);
         }
-        cx.shared.truths.leads(at, Who { node: me.node, epoch: epoch.0 }, &replica.shadow, present);
+        cx.shared.truths.leads(at, Who { node: me.node, epoch: epoch.0 }, &replica.shadow);
         let after = leader.high_watermark();
         let who = Who { node: me.node, epoch: epoch.0 };
         cx.shared.truths.commits(at, who, &replica.shadow, before.0, after.0);

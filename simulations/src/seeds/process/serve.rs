@@ -251,8 +251,7 @@ impl Process {
             let Role::Leader(leader) = &replica.role else { return Err(ErrorCode::NotLeaderOrFollower) };
             let start = before.min(leader.may_read(now)?);
             // Before it is done: a crash may happen in the middle.
-            let truth = cx.shared.truths.of(at);
-            truth.deleted = truth.deleted.max(start.0);
+            cx.shared.truths.of(at).delete(leader.epoch().0, start.0);
             let start = replica.log.advance_log_start(start).map_err(|_| ErrorCode::StorageError)?;
             replica.shadow.advance_start(start.0);
             Ok(start)
