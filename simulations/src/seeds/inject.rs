@@ -193,7 +193,8 @@ impl World {
             _ => {
                 let Some(at) = self.some_partition(dice) else { return };
                 let end = self.shared.truths.get(at).map_or(0, |truth| truth.log.end());
-                let before = Offset(dice.below(end as u64 + 1) as i64);
+                let all = self.options.profile == Profile::Losses && dice.chance(800);
+                let before = Offset(if all { end } else { dice.below(end as u64 + 1) as i64 });
                 let consumer = self.clients.iter_mut().find(|client| !client.is_producer() && client.is_idle());
                 if let Some(consumer) = consumer {
                     consumer.turn_to(at);
