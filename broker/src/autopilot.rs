@@ -308,7 +308,7 @@ fn may_vote(node: &Node) -> bool {
     node.role == Role::Broker && !node.draining
 }
 
-#[cfg(test)]
-mod simulation;
+#[cfg(any(test, feature = "mutants"))]
+pub mod simulation;
 #[cfg(test)]
 mod tests;

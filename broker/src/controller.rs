@@ -260,7 +260,7 @@ fn unknown(at: TopicPartition) -> Failure {
     Failure::new(ErrorCode::UnknownTopicOrPartition, format!("there is no partition {at}"))
 }
 
-#[cfg(test)]
-mod simulation;
+#[cfg(any(test, feature = "mutants"))]
+pub mod simulation;
 #[cfg(test)]
 mod tests;

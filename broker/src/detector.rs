@@ -228,7 +228,7 @@ impl Suspect {
     }
 }
 
-#[cfg(test)]
-mod simulation;
+#[cfg(any(test, feature = "mutants"))]
+pub mod simulation;
 #[cfg(test)]
 mod tests;

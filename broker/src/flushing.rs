@@ -211,7 +211,7 @@ impl<K: Copy + Ord, T: Clone> Flushing<K, T> {
     }
 }
 
-#[cfg(test)]
-mod simulation;
+#[cfg(any(test, feature = "mutants"))]
+pub mod simulation;
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,8 @@ pub mod replication;
 pub mod request;
 pub mod rules;
 
+#[cfg(any(test, feature = "mutants"))]
+mod samples;
 #[cfg(test)]
 mod testing;
 

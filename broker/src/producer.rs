@@ -22,7 +22,8 @@ use rafka_model::limits::{PRODUCER_BATCHES_KEPT, PRODUCERS_MAX};
 use rafka_model::{BatchHeader, Offset, ProducerId, Timestamp};
 
 use crate::ErrorCode;
-use rules::{Rule, Rules};
+pub use rules::Rule;
+use rules::Rules;
 
 /// The producers that one partition knows.
 #[derive(Clone, Debug)]
@@ -286,9 +287,9 @@ fn advance(sequence: i32, delta: i32) -> i32 {
     i32::try_from(sum & i64::from(i32::MAX)).unwrap_or_default()
 }
 
-#[cfg(test)]
-mod failover;
-#[cfg(test)]
-mod simulation;
+#[cfg(any(test, feature = "mutants"))]
+pub mod failover;
+#[cfg(any(test, feature = "mutants"))]
+pub mod simulation;
 #[cfg(test)]
 mod tests;

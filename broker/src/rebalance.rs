@@ -160,7 +160,9 @@ fn settled(state: &PartitionState) -> Vec<NodeId> {
     state.replicas.iter().copied().filter(|id| !state.removing.contains(id)).collect()
 }
 
-#[cfg(test)]
-mod simulation;
+#[cfg(any(test, feature = "mutants"))]
+mod samples;
+#[cfg(any(test, feature = "mutants"))]
+pub mod simulation;
 #[cfg(test)]
 mod tests;

@@ -16,8 +16,10 @@ mod fetcher;
 mod follower;
 mod leader;
 mod rules;
-#[cfg(test)]
-mod simulation;
+#[cfg(any(test, feature = "mutants"))]
+mod samples;
+#[cfg(any(test, feature = "mutants"))]
+pub mod simulation;
 #[cfg(test)]
 mod testing;
 

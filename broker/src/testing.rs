@@ -1,39 +1,16 @@
-//! Small clusters, and chance, for unit tests.
+//! Small clusters for unit tests.
 
 use std::collections::BTreeMap;
 
-use rafka_model::{
-    BootId, BrokerEpoch, ClusterId, DirectoryId, LeaderEpoch, MetadataIndex, NodeId, PartitionEpoch, TopicId, TopicName,
-};
+use rafka_model::{ClusterId, LeaderEpoch, MetadataIndex, NodeId, PartitionEpoch, TopicId, TopicName};
 
-use crate::metadata::{Delta, Entry, Image, Node, PartitionState, Role, Topic};
+use crate::metadata::{Delta, Entry, Image, PartitionState, Topic};
+pub(crate) use crate::samples::{Random, node};
 
 pub(crate) fn founded() -> Delta {
     let public_key = [7; 32];
     let cluster_id = ClusterId::of_public_key(&public_key);
     Delta::ClusterFounded { cluster_id, public_key, join_token_hash: Some([1; 32]), feature_level: 1 }
-}
-
-pub(crate) fn node(id: u64) -> Node {
-    Node {
-        id: NodeId(id),
-        peer_id: format!("peer-{id}"),
-        directory: DirectoryId([id as u8; 16]),
-        epoch: BrokerEpoch(id),
-        boot: BootId([1; 16]),
-        incarnation: [id as u8; 16],
-        addresses: vec![format!("/ip4/127.0.0.1/tcp/{}", 7300 + id)],
-        lanes: Vec::new(),
-        kafka: BTreeMap::from([("external".to_owned(), "127.0.0.1:9092".to_owned())]),
-        ops: None,
-        rack: None,
-        weight_milli: 1000,
-        role: Role::Broker,
-        version: "0.1.0".to_owned(),
-        fenced: true,
-        draining: false,
-        features_max: 1,
-    }
 }
 
 /// Entries that found a cluster of nodes 1 to `nodes`, in service, with a topic of so many partitions (0: no topic).
@@ -79,25 +56,4 @@ pub(crate) fn image(nodes: u64, partitions: u32) -> Image {
         image.apply(&entry).expect("the sample is legal");
     }
     image
-}
-
-/// splitmix64: enough for choices, and the same everywhere.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    pub(crate) fn one_in(&mut self, odds: u64) -> bool {
-        self.below(odds) == 0
-    }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rafka_model::Durability;
 
-use crate::seeds::{self, Mutant, Options, Outcome, Violation};
+use crate::seeds::{self, Mutant, Options, Outcome, Profile, Violation};
 
 /// Which seeds to run.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub struct Hunt {
     pub limit: Limit,
     /// Threads.
     pub jobs: usize,
+    /// What the schedules are about.
+    pub profile: Profile,
     /// The rule that does not hold.
     pub broken: Option<Mutant>,
 }
@@ -86,9 +88,7 @@ impl Tally {
 #[must_use]
 pub fn run_one(seed: u64, options: &Options) -> Outcome {
     catch_unwind(AssertUnwindSafe(|| seeds::run(seed, options))).unwrap_or_else(|panic| {
-        let words = panic.downcast_ref::<&str>().map(|words| (*words).to_owned());
-        let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        let violation = Violation { step: 0, invariant: 0, text: format!("panicked: {words}") };
+        let violation = Violation { step: 0, invariant: 0, text: seeds::panicked(&*panic) };
         Outcome { violation: Some(violation), ..Outcome::default() }
     })
 }
@@ -108,7 +108,8 @@ pub fn run(hunt: &Hunt, progress: &(dyn Fn(&Tally) + Sync)) -> Tally {
             };
             let Some(mode) = hunt.modes.get((number % modes) as usize).filter(|_| !over) else { break };
             let seed = hunt.first.wrapping_add(number / modes);
-            let options = Options { steps: hunt.steps, durability: *mode, broken: hunt.broken, ..Options::default() };
+            let Hunt { steps, profile, broken, .. } = *hunt;
+            let options = Options { steps, durability: *mode, profile, broken, ..Options::default() };
             let outcome = run_one(seed, &options);
             let mut shared = shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             let (tally, found_at, told) = &mut *shared;
@@ -153,8 +154,10 @@ mod tests {
     #[test]
     fn a_hunt_runs_each_seed_once_in_each_mode_and_adds_up_the_same_with_any_number_of_threads() {
         let modes = vec![Durability::Replicated, Durability::Fsync];
-        let hunt =
-            |jobs| Hunt { modes: modes.clone(), steps: 200, first: 1, limit: Limit::Seeds(4), jobs, broken: None };
+        let hunt = |jobs| {
+            let (modes, limit, profile) = (modes.clone(), Limit::Seeds(4), Profile::Everyday);
+            Hunt { modes, steps: 200, first: 1, limit, jobs, profile, broken: None }
+        };
         let (one, two) = (run(&hunt(1), &|_| ()), run(&hunt(2), &|_| ()));
         assert_eq!((one.runs, one.found.clone()), (8, None));
         assert_eq!((one.runs, one.steps, &one.faults, &one.states), (two.runs, two.steps, &two.faults, &two.states));

@@ -13,6 +13,7 @@ mod machine;
 mod mutant;
 mod network;
 mod process;
+mod profile;
 mod quorum;
 mod shadow;
 mod tempo;
@@ -23,7 +24,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rafka_model::Durability;
 
-pub use mutant::{Driver, Mutant};
+/// Characters of a cause in one line.
+const BRIEF_MAX: usize = 160;
+
+pub use mutant::{Driver, Mutant, Trial};
+pub use profile::Profile;
 
 /// What a run is to be.
 #[derive(Clone, Debug)]
@@ -32,6 +37,8 @@ pub struct Options {
     pub steps: u64,
     /// `durability` of the topics.
     pub durability: Durability,
+    /// What it is about.
+    pub profile: Profile,
     /// The rule that does not hold.
     pub broken: Option<Mutant>,
     /// Injections (workload and faults, counted from 0) that do nothing. The others are what they are without it.
@@ -42,7 +49,8 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { steps: 2_000, durability: Durability::Replicated, broken: None, skip: BTreeSet::new(), trace: false }
+        let (profile, durability) = (Profile::Everyday, Durability::Replicated);
+        Self { steps: 2_000, durability, profile, broken: None, skip: BTreeSet::new(), trace: false }
     }
 }
 
@@ -76,6 +84,31 @@ pub struct Violation {
     pub invariant: u8,
     /// What was seen.
     pub text: String,
+}
+
+impl Violation {
+    /// What was seen, in one line that fits.
+    #[must_use]
+    pub fn brief(&self) -> String {
+        brief(&self.text)
+    }
+}
+
+/// The first line of `text`, cut where it is too long for one.
+#[must_use]
+pub fn brief(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    match line.char_indices().nth(BRIEF_MAX) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
+    }
+}
+
+/// The words of a panic.
+pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> String {
+    let words = panic.downcast_ref::<&str>().map(|words| (*words).to_owned());
+    let words = words.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    format!("panicked: {words}")
 }
 
 /// Runs one seed.

@@ -3,7 +3,7 @@
 //! should be. Each rule of [`Rule`] is needed: without it some seed fails.
 
 use super::*;
-use crate::testing::{Random, node};
+use crate::samples::{Random, node};
 
 #[derive(Clone, Debug)]
 struct Pending {
@@ -295,7 +295,16 @@ impl Simulation {
     }
 }
 
-fn simulate(seed: u64, broken: Option<Rule>) -> Result<usize, String> {
+/// Runs one seed, with all rules or without one.
+///
+/// # Errors
+/// What went wrong, in words.
+pub fn simulate(seed: u64, broken: Option<Rule>) -> Result<(), String> {
+    trial(seed, broken).map(drop)
+}
+
+/// How many there were: changes.
+fn trial(seed: u64, broken: Option<Rule>) -> Result<usize, String> {
     let mut simulation = Simulation::new(seed, broken);
     simulation.run()?;
     Ok(simulation.changes)
@@ -305,7 +314,7 @@ fn simulate(seed: u64, broken: Option<Rule>) -> Result<usize, String> {
 fn voters_survive_whatever_happens_to_nodes() {
     let mut changes = 0;
     for seed in 0..150 {
-        changes += simulate(seed, None).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        changes += trial(seed, None).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
     }
     assert!(changes > 150 * 10, "only {changes} steps: the simulation does too little");
 }

@@ -190,7 +190,10 @@ impl<'a> Change<'a> {
     }
 
     /// As [`Self::finish`], also if nothing changed but the partition epoch.
-    pub(super) fn finish_always(self) -> Changed {
+    pub(super) fn finish_always(mut self) -> Changed {
+        if self.rules.hold(Rule::ElectionsEndReassignments) {
+            self.complete_if_due();
+        }
         let (before, mut state) = (self.before, self.after);
         if self.rules.hold(Rule::ChangesBumpThePartitionEpoch) {
             state.partition_epoch.0 = before.partition_epoch.0.saturating_add(1);

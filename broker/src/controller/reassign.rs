@@ -52,10 +52,10 @@ impl Change<'_> {
         replicas.iter().copied().filter(|id| !adding.contains(id)).collect()
     }
 
-    /// Ends a reassignment whose target is in sync.
+    /// Ends a reassignment whose target is in sync. One that was elected uncleanly recovers first: others may have more.
     pub(super) fn complete_if_due(&mut self) {
-        let PartitionState { isr, target, .. } = &self.after;
-        let in_sync = target.iter().all(|id| isr.contains(id));
+        let PartitionState { isr, target, recovering, .. } = &self.after;
+        let in_sync = target.iter().all(|id| isr.contains(id)) && !recovering;
         if !self.after.is_moving() || !in_sync && self.rules.hold(Rule::ReassignmentsWaitForTheTarget) {
             return;
         }
@@ -118,10 +118,15 @@ impl Controller {
         if target == old || change.before.is_moving() && !target.iter().any(|id| joins(&id)) {
             change.retarget(target)?;
         } else {
-            if change.before.is_moving() {
-                change.retarget(old)?;
+            let goes_back = !change.before.is_moving() || change.retarget(old).is_ok();
+            if goes_back {
+                change.after.target = target;
+            } else {
+                // Those that come have what nobody else has: the others join them at once.
+                change = self.change(at)?;
+                change.retarget(target)?;
+                self.check_room(&change)?;
             }
-            change.after.target = target;
         }
         let changed = change.finish();
         self.automatic.remove(&at);
@@ -143,17 +148,39 @@ impl Controller {
         Ok(())
     }
 
-    /// Begins reassignments that wait, in the order of their partitions, as far as none of the nodes has too many.
-    pub(super) fn begin_waiting(&mut self) {
-        let standing = self.journal.standing();
-        if standing.waiting.is_empty() {
-            return;
-        }
+    /// Reassignments under way, by the nodes that come or go in them.
+    fn busy(&self) -> BTreeMap<NodeId, usize> {
         let mut busy: BTreeMap<NodeId, usize> = BTreeMap::new();
-        for state in standing.moving.iter().filter_map(|at| self.overlay().partition(*at)) {
+        for state in self.journal.standing().moving.iter().filter_map(|at| self.overlay().partition(*at)) {
             state.adding.iter().chain(&state.removing).for_each(|id| *busy.entry(*id).or_default() += 1);
         }
-        for at in standing.waiting.clone() {
+        busy
+    }
+
+    /// Another reassignment can begin on each node that a change of one under way brings in.
+    fn check_room(&self, change: &Change<'_>) -> Result<(), Failure> {
+        let PartitionState { adding, removing, .. } = change.before;
+        let new = change.after.adding.iter().filter(|id| !adding.contains(id) && !removing.contains(id));
+        let busy = self.busy();
+        let full = |id: &&NodeId| busy.get(id).is_some_and(|moves| *moves >= REASSIGNMENTS_PER_NODE_MAX);
+        match new.copied().find(|id| full(&id)) {
+            Some(id) if self.rules.hold(Rule::MovesAreFew) => {
+                let text =
+                    format!("node {id} takes part in {REASSIGNMENTS_PER_NODE_MAX} reassignments already; wait for one");
+                Err(Failure::new(ErrorCode::InvalidReplicaAssignment, text))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins reassignments that wait, in the order of their partitions, as far as none of the nodes has too many.
+    pub(super) fn begin_waiting(&mut self) {
+        let waiting = self.journal.standing().waiting.clone();
+        if waiting.is_empty() {
+            return;
+        }
+        let mut busy = self.busy();
+        for at in waiting {
             let Ok(mut change) = self.change(at) else { continue };
             // Without a leader nobody could catch up.
             if change.before.leader.is_none() || change.retarget(change.before.target.clone()).is_err() {

@@ -69,6 +69,9 @@ pub enum Rule {
     /// A reassignment is done when every replica of its target is in sync (KIP-455). Without: the old replicas are dropped
     /// while they alone have the records.
     ReassignmentsWaitForTheTarget,
+    /// An election that leaves nobody in sync but the target ends the reassignment (found by simulation). Without: nobody
+    /// proposes that set again, and the old replicas stay for ever.
+    ElectionsEndReassignments,
     /// Replicas that go end the leader epoch. Without: one that comes back empty is believed to have what it had.
     RemovedReplicasEndTheEpoch,
     /// Few reassignments touch one node at a time. Without: moving data starves producers.
@@ -120,6 +123,7 @@ impl Rule {
         Self::RecoveriesHearEveryone,
         Self::RecoveriesHearTheLiving,
         Self::ReassignmentsWaitForTheTarget,
+        Self::ElectionsEndReassignments,
         Self::RemovedReplicasEndTheEpoch,
         Self::MovesAreFew,
         Self::WaitingMovesBegin,

@@ -5,7 +5,7 @@
 use rafka_model::limits::DISK_WELL_MS;
 
 use super::*;
-use crate::testing::Random;
+use crate::samples::Random;
 
 const ME: usize = 0;
 const TICK_MS: u64 = 10;
@@ -328,7 +328,16 @@ fn disks(seed: u64, broken: Option<Rule>) -> Result<(), String> {
     Ok(())
 }
 
-fn simulate(seed: u64, broken: Option<Rule>) -> Result<usize, String> {
+/// Runs one seed, with all rules or without one.
+///
+/// # Errors
+/// What went wrong, in words.
+pub fn simulate(seed: u64, broken: Option<Rule>) -> Result<(), String> {
+    trial(seed, broken).map(drop)
+}
+
+/// How many there were: fenced.
+fn trial(seed: u64, broken: Option<Rule>) -> Result<usize, String> {
     leases(seed, broken)?;
     disks(seed, broken)?;
     Simulation::new(seed, broken).run()
@@ -338,7 +347,7 @@ fn simulate(seed: u64, broken: Option<Rule>) -> Result<usize, String> {
 fn the_dead_are_fenced_soon_and_the_living_are_not() {
     let mut fenced = 0;
     for seed in 0..150 {
-        fenced += simulate(seed, None).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        fenced += trial(seed, None).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
     }
     assert!(fenced > 150, "only {fenced} were fenced: the simulation does too little");
 }

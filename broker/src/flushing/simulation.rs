@@ -2,7 +2,7 @@
 //! kept, and no append is forgotten. Each rule of [`Rule`] is needed: without it some seed fails.
 
 use super::*;
-use crate::testing::Random;
+use crate::samples::Random;
 
 const LOGS: usize = 60;
 const DELAY_MS: u64 = 500;
@@ -152,7 +152,11 @@ impl Simulation {
     }
 }
 
-fn simulate(seed: u64, broken: Option<Rule>) -> Result<(), String> {
+/// Runs one seed, with all rules or without one.
+///
+/// # Errors
+/// What went wrong, in words.
+pub fn simulate(seed: u64, broken: Option<Rule>) -> Result<(), String> {
     Simulation::new(seed, broken).run()
 }
 

@@ -5,17 +5,22 @@
 use rafka_model::{BatchBuilder, Compression};
 
 use super::*;
-use crate::testing::Random;
+use crate::samples::Random;
 
 /// What whoever drives [`States`] owes them.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Duty {
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Duty {
     /// A follower records what it appends, as a leader does.
     FollowersRecord,
     /// After a truncation the states are built again from a snapshot that is not behind the end, and the log.
     TruncationsRebuild,
     /// A repetition is acknowledged once the high watermark has passed it, as the first time.
     RepetitionsWait,
+}
+
+impl Duty {
+    /// Every duty, for mutation runs.
+    pub const ALL: &'static [Self] = &[Self::FollowersRecord, Self::TruncationsRebuild, Self::RepetitionsWait];
 }
 
 #[derive(Clone, Debug, Default)]
@@ -188,7 +193,11 @@ impl Replica {
     }
 }
 
-fn simulate(seed: u64, neglected: Option<Duty>) -> Result<(), String> {
+/// Runs one seed, with all duties done or one neglected.
+///
+/// # Errors
+/// What went wrong, in words.
+pub fn simulate(seed: u64, neglected: Option<Duty>) -> Result<(), String> {
     Simulation::new(seed, neglected).run()
 }
 
@@ -201,7 +210,7 @@ fn acknowledged_batches_survive_a_change_of_leader_once_and_in_order() {
 
 #[test]
 fn every_duty_is_needed() {
-    for duty in [Duty::FollowersRecord, Duty::TruncationsRebuild, Duty::RepetitionsWait] {
-        assert!((0..50).any(|seed| simulate(seed, Some(duty)).is_err()), "{duty:?} can be neglected");
+    for duty in Duty::ALL {
+        assert!((0..50).any(|seed| simulate(seed, Some(*duty)).is_err()), "{duty:?} can be neglected");
     }
 }

@@ -1,8 +1,8 @@
 //! Rules of idempotence by name. A test can switch one off, to see that the simulation notices.
 
 /// A rule without which records would be lost, doubled or swapped, or producers be stuck.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Rule {
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Rule {
     /// A batch that is in the log is known by its sequence numbers.
     RepetitionsAreRecognised,
     /// As many batches are known as a producer may have under way.
@@ -17,6 +17,19 @@ pub(super) enum Rule {
     OldEpochsAreFenced,
     /// A snapshot has all batches that are known, not only the last.
     SnapshotsHoldAllBatches,
+}
+
+impl Rule {
+    /// Every rule, for mutation runs.
+    pub const ALL: &'static [Self] = &[
+        Self::RepetitionsAreRecognised,
+        Self::SeveralBatchesAreKept,
+        Self::SequencesFollow,
+        Self::SequencesWrap,
+        Self::EpochsBeginAtZero,
+        Self::OldEpochsAreFenced,
+        Self::SnapshotsHoldAllBatches,
+    ];
 }
 
 /// Which of them hold.

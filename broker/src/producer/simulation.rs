@@ -5,7 +5,7 @@
 use rafka_model::{BatchBuilder, Compression};
 
 use super::*;
-use crate::testing::Random;
+use crate::samples::Random;
 
 /// As many as Kafka's producers have under way at once.
 const IN_FLIGHT: usize = PRODUCER_BATCHES_KEPT;
@@ -189,7 +189,16 @@ impl Simulation {
     }
 }
 
-fn simulate(seed: u64, broken: Option<Rule>) -> Result<usize, String> {
+/// Runs one seed, with all rules or without one.
+///
+/// # Errors
+/// What went wrong, in words.
+pub fn simulate(seed: u64, broken: Option<Rule>) -> Result<(), String> {
+    batches(seed, broken).map(drop)
+}
+
+/// How many batches are in the log in the end.
+fn batches(seed: u64, broken: Option<Rule>) -> Result<usize, String> {
     let mut simulation = Simulation::new(seed, broken);
     simulation.run()?;
     Ok(simulation.log.len())
@@ -197,26 +206,18 @@ fn simulate(seed: u64, broken: Option<Rule>) -> Result<usize, String> {
 
 #[test]
 fn every_record_is_in_the_log_once_and_in_order() {
-    let mut batches = 0;
+    let mut total = 0;
     for seed in 0..150 {
-        batches += simulate(seed, None).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
+        total += batches(seed, None).unwrap_or_else(|why| panic!("seed {seed}: {why}"));
     }
-    assert!(batches > 150 * 3 * BATCHES, "only {batches} batches: the simulation does too little");
+    assert!(total > 150 * 3 * BATCHES, "only {total} batches: the simulation does too little");
 }
 
 #[test]
 fn every_rule_is_needed() {
-    for rule in [
-        Rule::RepetitionsAreRecognised,
-        Rule::SeveralBatchesAreKept,
-        Rule::SequencesFollow,
-        Rule::SequencesWrap,
-        Rule::EpochsBeginAtZero,
-        Rule::OldEpochsAreFenced,
-        Rule::SnapshotsHoldAllBatches,
-    ] {
+    for rule in Rule::ALL {
         assert!(
-            (0..50).any(|seed| simulate(seed, Some(rule)).is_err()),
+            (0..50).any(|seed| simulate(seed, Some(*rule)).is_err()),
             "{rule:?} can be dropped without anyone noticing"
         );
     }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use rafka_model::Monotonic;
 use rafka_model::limits::{MOVES_PER_NODE_MAX, NODE_LOST_MS};
 
-use super::tests::{add_node, change, cluster, create, states};
+use super::samples::{add_node, change, cluster, create, states};
 use super::*;
-use crate::testing::Random;
+use crate::samples::Random;
 
 struct Simulation {
     random: Random,
@@ -220,7 +220,7 @@ impl Simulation {
         if !self.plain {
             return Ok(());
         }
-        let mut loads = super::tests::loads(&self.image);
+        let mut loads = super::samples::loads(&self.image);
         loads.values_mut().for_each(|load| load.0 = 0);
         for (at, state) in states(&self.image) {
             let mut replicas = settled(state);
@@ -263,7 +263,11 @@ impl Simulation {
     }
 }
 
-fn simulate(seed: u64, broken: Option<Rule>) -> Result<(), String> {
+/// Runs one seed, with all rules or without one.
+///
+/// # Errors
+/// What went wrong, in words.
+pub fn simulate(seed: u64, broken: Option<Rule>) -> Result<(), String> {
     Simulation::new(seed, broken).run()
 }
 

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use rafka_model::Durability;
-use rafka_simulations::hunt::mutants::{self, Fate};
+use rafka_simulations::hunt::mutants::{self, Death, Fate};
 use rafka_simulations::hunt::shrink::{parse_ranges, ranges, shrink};
 use rafka_simulations::hunt::{self, Found, Hunt, Limit, Tally, cores, mode_name};
-use rafka_simulations::seeds::{self, Mutant, Options};
+use rafka_simulations::seeds::{self, Mutant, Options, Profile, brief};
 use serde_json::json;
 
 /// How results are written.
@@ -64,6 +64,9 @@ pub(crate) struct SeedsArgs {
     /// Threads [default: one for each core]
     #[arg(long)]
     jobs: Option<usize>,
+    /// What the schedules are about: everyday, blows, splits, elections, losses.
+    #[arg(long, default_value_t)]
+    profile: Profile,
     /// A rule that does not hold.
     #[arg(long, value_name = "RULE")]
     without: Option<Mutant>,
@@ -86,6 +89,9 @@ pub(crate) struct OneArgs {
     /// Injections that do nothing, such as 3,5-9.
     #[arg(long, value_parser = parse_skip, default_value = "", hide_default_value = true, value_name = "NUMBERS")]
     skip: Skip,
+    /// What the schedules are about: everyday, blows, splits, elections, losses.
+    #[arg(long, default_value_t)]
+    profile: Profile,
     /// A rule that does not hold.
     #[arg(long, value_name = "RULE")]
     without: Option<Mutant>,
@@ -120,24 +126,22 @@ fn parse_skip(text: &str) -> Result<Skip, String> {
 impl OneArgs {
     fn options(&self) -> Options {
         let (durability, skip) = (self.mode.into(), self.skip.0.clone());
-        Options { steps: self.steps, durability, broken: self.without, skip, trace: false }
+        let (steps, profile) = (self.steps, self.profile);
+        Options { steps, durability, profile, broken: self.without, skip, trace: false }
     }
 }
 
 /// How to run a schedule again.
-fn command(
-    verb: &str,
-    seed: u64,
-    mode: Durability,
-    steps: u64,
-    skip: &BTreeSet<u32>,
-    without: Option<Mutant>,
-) -> String {
-    let mut words = format!("rafka-simulations {verb} {seed} --mode {} --steps {steps}", mode_name(mode));
+fn command(verb: &str, seed: u64, options: &Options) -> String {
+    let Options { steps, durability, profile, skip, broken, .. } = options;
+    let mut words = format!("rafka-simulations {verb} {seed} --mode {} --steps {steps}", mode_name(*durability));
+    if *profile != Profile::Everyday {
+        words += &format!(" --profile {profile}");
+    }
     if !skip.is_empty() {
         words += &format!(" --skip {}", ranges(skip));
     }
-    if let Some(rule) = without {
+    if let Some(rule) = broken {
         words += &format!(" --without {rule}");
     }
     words
@@ -157,15 +161,17 @@ fn broken(found: &Found) -> serde_json::Value {
 }
 
 /// What to say of a broken invariant: what, why, and how to look at it.
-fn complaint(found: &Found, steps: u64, without: Option<Mutant>) -> String {
+fn complaint(found: &Found, hunt: &Hunt) -> String {
     let Found { seed, mode, violation } = found;
-    let again = |verb| command(verb, *seed, *mode, steps, &BTreeSet::new(), without);
+    let Hunt { steps, profile, broken, .. } = *hunt;
+    let options = Options { steps, durability: *mode, profile, broken, ..Options::default() };
+    let again = |verb| command(verb, *seed, &options);
     format!(
         "invariant {} broke in seed {seed} (durability {}) at step {}\ncause: {}\nhint: {}\nhint: {}",
         violation.invariant,
         mode_name(*mode),
         violation.step,
-        violation.text,
+        violation.brief(),
         again("replay"),
         again("shrink")
     )
@@ -219,7 +225,8 @@ pub(crate) fn seeds(args: &SeedsArgs) -> Result<Vec<String>, String> {
         }
     };
     let jobs = args.jobs.unwrap_or_else(cores);
-    let hunt = Hunt { modes, steps: args.steps, first: args.first, limit, jobs, broken: args.without };
+    let SeedsArgs { steps, first, profile, without, .. } = *args;
+    let hunt = Hunt { modes, steps, first, limit, jobs, profile, broken: without };
     let ticker = Ticker::new();
     let tally = hunt::run(&hunt, &|tally| ticker.tell(|| progress(tally)));
     ticker.end();
@@ -239,7 +246,7 @@ pub(crate) fn seeds(args: &SeedsArgs) -> Result<Vec<String>, String> {
         println!("states: {}", counts(&tally.states));
         println!("violations: {}", u8::from(tally.found.is_some()));
     }
-    tally.found.map_or(Ok(Vec::new()), |found| Err(complaint(&found, args.steps, args.without)))
+    tally.found.map_or(Ok(Vec::new()), |found| Err(complaint(&found, &hunt)))
 }
 
 pub(crate) fn replay(args: &OneArgs) -> Result<Vec<String>, String> {
@@ -258,7 +265,7 @@ pub(crate) fn replay(args: &OneArgs) -> Result<Vec<String>, String> {
     println!("a second run did the same");
     match told.violation {
         Some(violation) => {
-            let (invariant, step, text) = (violation.invariant, violation.step, violation.text);
+            let (invariant, step, text) = (violation.invariant, violation.step, violation.brief());
             Err(format!("invariant {invariant} broke at step {step}\ncause: {text}"))
         }
         None => Ok(Vec::new()),
@@ -277,11 +284,9 @@ pub(crate) fn shrunk(args: &OneArgs) -> Result<Vec<String>, String> {
         println!("seed {} breaks nothing: there is nothing to shrink", args.seed);
         return Ok(Vec::new());
     };
-    let again = command("replay", args.seed, options.durability, short.steps, &short.skip, options.broken);
-    let trace = seeds::run(
-        args.seed,
-        &Options { steps: short.steps, skip: short.skip.clone(), trace: true, ..options.clone() },
-    );
+    let shortened = Options { steps: short.steps, skip: short.skip.clone(), trace: true, ..options.clone() };
+    let again = command("replay", args.seed, &shortened);
+    let trace = seeds::run(args.seed, &shortened);
     trace.trace.iter().for_each(|line| println!("{line}"));
     println!(
         "{} injections of {} steps are left after {} runs: {}",
@@ -292,7 +297,7 @@ pub(crate) fn shrunk(args: &OneArgs) -> Result<Vec<String>, String> {
     );
     println!("{again}");
     let (invariant, step) = (short.violation.invariant, short.violation.step);
-    Err(format!("invariant {invariant} broke at step {step}\ncause: {}\nhint: {again}", short.violation.text))
+    Err(format!("invariant {invariant} broke at step {step}\ncause: {}\nhint: {again}", short.violation.brief()))
 }
 
 pub(crate) fn mutants(args: &MutantsArgs) -> Result<Vec<String>, String> {
@@ -306,13 +311,13 @@ pub(crate) fn mutants(args: &MutantsArgs) -> Result<Vec<String>, String> {
     if args.output == Format::Json {
         let rows: Vec<_> = fates
             .iter()
-            .map(|fate| json!({ "rule": fate.mutant.to_string(), "seeds": fate.seeds, "death": fate.death.as_ref().map(broken) }))
+            .map(|fate| json!({ "rule": fate.mutant.to_string(), "seeds": fate.seeds, "death": fate.death.as_ref().map(death) }))
             .collect();
         println!("{}", json!({ "seeds_max": args.seeds, "survivors": survivors.len(), "mutants": rows }));
     } else {
-        println!("{:<50} {:>6}  {:<10} {:<9} WHAT BROKE", "RULE", "SEEDS", "MODE", "INVARIANT");
+        println!("{:<46} {:>5}  {:<23} INVARIANT", "RULE", "SEEDS", "WHERE");
         fates.iter().for_each(|fate| println!("{}", line(fate)));
-        println!("{} mutants, {} survived {} seeds in each mode", fates.len(), survivors.len(), args.seeds);
+        println!("{} mutants, {} survived", fates.len(), survivors.len());
     }
     let names: Vec<_> = survivors.iter().map(|fate| fate.mutant.to_string()).collect();
     if names.is_empty() {
@@ -324,13 +329,22 @@ pub(crate) fn mutants(args: &MutantsArgs) -> Result<Vec<String>, String> {
     ))
 }
 
+fn death(of: &Death) -> serde_json::Value {
+    match of {
+        Death::Cluster(profile, found) => json!({ "profile": profile.to_string(), "found": broken(found) }),
+        Death::Alone(seed, words) => json!({ "alone": true, "seed": seed, "text": words }),
+    }
+}
+
 fn line(fate: &Fate) -> String {
-    let rule = fate.mutant.to_string();
+    let (rule, seeds) = (fate.mutant.to_string(), fate.seeds);
     match &fate.death {
-        None => format!("{rule:<50} {:>6}  survived", fate.seeds),
-        Some(found) => {
-            let (invariant, text) = (found.violation.invariant, &found.violation.text);
-            format!("{rule:<50} {:>6}  {:<10} {invariant:<9} {text}", fate.seeds, mode_name(found.mode))
+        None => format!("{rule:<46} {seeds:>5}  survived"),
+        Some(Death::Cluster(profile, found)) => {
+            let place = format!("{profile}, {}", mode_name(found.mode));
+            let (invariant, text) = (found.violation.invariant, found.violation.brief());
+            format!("{rule:<46} {seeds:>5}  {place:<23} {invariant}: {text}")
         }
+        Some(Death::Alone(_, words)) => format!("{rule:<46} {seeds:>5}  {:<23} {}", "its machine alone", brief(words)),
     }
 }

@@ -1,8 +1,11 @@
 //! The administrator: asks the controller for changes until it has an answer.
 
+use std::collections::BTreeSet;
+
 use rafka_broker::ErrorCode;
 use rafka_broker::controller::{Answer, Command};
 use rafka_broker::request::AdminReply;
+use rafka_model::ProducerId;
 
 use super::dice::Dice;
 use super::event::{Address, Ask, Event, Message, Told};
@@ -16,6 +19,8 @@ pub(super) struct Admin {
     controller: usize,
     dice: Dice,
     planned: bool,
+    /// First ids of the blocks of producer ids that it was given.
+    blocks: BTreeSet<ProducerId>,
 }
 
 #[derive(Debug)]
@@ -30,7 +35,7 @@ struct Open {
 
 impl Admin {
     pub(super) fn new(seed: u64) -> Self {
-        Self { open: Vec::new(), controller: 0, dice: Dice::of(&[seed, 8]), planned: false }
+        Self { open: Vec::new(), controller: 0, dice: Dice::of(&[seed, 8]), planned: false, blocks: BTreeSet::new() }
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -84,6 +89,11 @@ impl Admin {
                 }
             }
             Told::Answer(answer) => {
+                if let Answer::Admin(AdminReply::ProducerIds(block)) = &answer
+                    && !self.blocks.insert(block.first)
+                {
+                    shared.truths.violate(15, format!("the producer ids from {} were given out twice", block.first));
+                }
                 let refused = refusal(&answer);
                 say!(shared, "admin is told: {}", refused.map_or("done", ErrorCode::name));
                 if let Some(code) = refused {

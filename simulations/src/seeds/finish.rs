@@ -141,10 +141,7 @@ impl World {
                     let live = image.nodes.values().filter(|node| !node.fenced).map(|node| node.id);
                     let stay = state.goal().iter().copied().filter(|id| !dead(id));
                     let mut target: Vec<NodeId> = stay.collect();
-                    // Nobody new as long as those that are coming have what nobody else has.
-                    if !state.is_moving() || target.is_empty() {
-                        target.extend(live.filter(|id| !state.goal().contains(id)));
-                    }
+                    target.extend(live.filter(|id| !state.goal().contains(id)));
                     target.truncate(state.goal().len());
                     moves.push((at, Some(target)));
                 } else if state.target.iter().any(dead) {

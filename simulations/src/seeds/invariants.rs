@@ -34,7 +34,10 @@ pub(super) struct Who {
 pub(super) struct Truth {
     pub(super) log: Shadow,
     /// Records below were given up: deleted, or too old.
-    pub(super) deleted: i64,
+    deleted: i64,
+    /// Each deletion: by the leader of which epoch, and before which offset. Holds of the records of that time also where
+    /// a leader that never heard of it was elected uncleanly.
+    deletions: Vec<(i32, i64)>,
     /// Offset behind the last batch that was acknowledged with acks=all.
     pub(super) acknowledged: i64,
     /// Batches change, as records vanish from them.
@@ -137,13 +140,20 @@ impl Truths {
         }
     }
 
-    /// `who` begins to lead with this log (invariant 7), in the present epoch of the partition or in an earlier one
-    /// (invariant 1).
-    pub(super) fn leads(&mut self, at: TopicPartition, who: Who, shadow: &Shadow, present: bool) {
+    /// Nobody has begun to lead in a later epoch. Who hears of its election late may be a leader of the past by then, but
+    /// what it says still counts.
+    pub(super) fn is_latest(&self, at: TopicPartition, epoch: i32) -> bool {
+        let last = self.by_partition.get(&at).and_then(|truth| truth.leaders.last_key_value());
+        last.is_none_or(|(last, _)| *last <= epoch)
+    }
+
+    /// `who` begins to lead with this log (invariant 7); if nobody led later, it has everything (invariant 1).
+    pub(super) fn leads(&mut self, at: TopicPartition, who: Who, shadow: &Shadow) {
+        let latest = self.is_latest(at, who.epoch);
         let Who { node: who, epoch } = who;
         let truth = self.by_partition.entry(at).or_default();
         let other = *truth.leaders.entry(epoch).or_insert(who);
-        let missing = if present { truth.missing(shadow) } else { None };
+        let missing = if latest { truth.missing(shadow) } else { None };
         if other != who {
             self.violate(7, format!("{at} has two leaders in epoch {epoch}: {other} and {who}"));
         }
@@ -241,6 +251,17 @@ impl Truths {
 }
 
 impl Truth {
+    /// A leader is about to delete everything before an offset.
+    pub(super) fn delete(&mut self, epoch: i32, before: i64) {
+        self.deleted = self.deleted.max(before);
+        self.deletions.push((epoch, before));
+    }
+
+    /// It need not be there any more, whatever became of the partition since.
+    fn was_deleted(&self, piece: &Piece) -> bool {
+        self.deletions.iter().any(|(epoch, before)| piece.epoch <= *epoch && piece.next <= *before)
+    }
+
     /// The committed batch where `piece` is, if it is another one.
     fn contradicts(&self, piece: &Piece) -> Option<Piece> {
         let there = self.log.from(piece.base).first()?;
@@ -252,8 +273,10 @@ impl Truth {
 
     /// What of the truth `shadow` does not hold, in words.
     fn missing(&self, shadow: &Shadow) -> Option<String> {
-        if shadow.start > self.deleted && shadow.start > self.log.start {
-            return Some(format!("what lies before {}: only {} may be gone", shadow.start, self.deleted));
+        let given_up = |piece: &&Piece| piece.next <= self.deleted || self.was_deleted(piece);
+        let mut before = self.log.from(self.log.start).iter().take_while(|piece| piece.next <= shadow.start);
+        if let Some(gone) = before.find(|piece| !given_up(piece)) {
+            return Some(format!("{gone}, which lies before its start {}", shadow.start));
         }
         let (from, end) = (shadow.start.max(self.deleted), self.log.end());
         if shadow.end() < end && end > from {

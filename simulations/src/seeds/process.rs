@@ -18,6 +18,7 @@ use rafka_model::{LeaderEpoch, Monotonic, NodeId, TopicConfig, TopicId, TopicPar
 use super::dice::Dice;
 use super::event::{Address, Ask, Event, Message};
 use super::machine::Machine;
+use super::mutant::Driver;
 use super::world::Shared;
 pub(super) use replica::{Replica, Role};
 
@@ -77,6 +78,8 @@ pub(super) struct Process {
     controller: usize,
     configs: BTreeMap<TopicId, (BTreeMap<String, String>, Arc<TopicConfig>)>,
     members: Members,
+    /// When the latest heartbeat was sent that was answered.
+    lease: Monotonic,
     beat_at: Monotonic,
     flush_at: Monotonic,
     token: u64,
@@ -90,6 +93,8 @@ pub(super) struct Process {
 pub(super) struct Failed {
     /// In which epoch that was found out.
     epoch: LeaderEpoch,
+    /// Before the process let itself be taken into service.
+    at_start: bool,
     /// The controller knows.
     told: bool,
 }
@@ -140,6 +145,7 @@ impl Process {
             controller: cx.shared.believed_host(),
             configs: BTreeMap::new(),
             members: Members::default(),
+            lease: Monotonic::default(),
             beat_at: now,
             flush_at: now.plus(cx.shared.tempo.flush),
             token: 0,
@@ -149,6 +155,9 @@ impl Process {
         };
         if unclean {
             cx.count("started uncleanly");
+        }
+        if cx.shared.breaks(Driver::BootIsKnownOnceRecovered) {
+            cx.machine.known_boot = Some(cx.machine.boot);
         }
         process.register(cx);
         process.plan(cx);
@@ -164,6 +173,11 @@ impl Process {
         let current =
             |identity: Identity| image.nodes.get(&identity.node).is_some_and(|n| n.epoch == identity.broker_epoch);
         matches!(self.phase, Phase::Reporting | Phase::Serving | Phase::Leaving) && self.identity.is_some_and(current)
+    }
+
+    /// Replicas whose logs could not be opened before the process let itself be taken into service, and nobody knows.
+    pub(super) fn not_opened(&self) -> impl Iterator<Item = TopicPartition> {
+        self.failed.iter().filter(|(_, failed)| failed.at_start && !failed.told).map(|(at, _)| *at)
     }
 
     /// For people.

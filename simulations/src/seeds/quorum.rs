@@ -4,12 +4,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use rafka_broker::controller::{Command, Config, Controller};
-use rafka_broker::metadata::{Delta, Entry};
+use rafka_broker::metadata::{Delta, Entry, Image, Topic};
 use rafka_model::{MetadataIndex, PartitionId, TopicPartition};
 
 use super::dice::Dice;
 use super::event::{Address, Ask, Event, Message, Told};
 use super::mutant::Driver;
+use super::process::{Phase, Process};
 use super::tempo::MS;
 use super::trace::say;
 use super::world::{Broker, Shared};
@@ -296,7 +297,8 @@ impl Quorum {
             shared.truths.applied(&before, &shared.image);
             shared.metadata.push(entry.clone());
             shared.trace.mix(entry.index.0 << 8 | entry.deltas.len() as u64);
-            entry.deltas.iter().for_each(|delta| note(shared, delta));
+            entry.deltas.iter().for_each(|delta| note(shared, &before, delta));
+            in_service(shared, brokers, entry);
         }
         let index = shared.image.index;
         for (i, broker) in brokers.iter().enumerate() {
@@ -310,15 +312,34 @@ impl Quorum {
     }
 }
 
-/// What an applied change means to those who watch.
-fn note(shared: &mut Shared, delta: &Delta) {
+/// Who comes into service counts for no log that it could not open when it started (invariant 2).
+fn in_service(shared: &mut Shared, brokers: &[Broker], entry: &Entry) {
+    for delta in &entry.deltas {
+        let Delta::NodeUnfenced { id } = delta else { continue };
+        let epoch = shared.image.nodes.get(id).map(|node| node.epoch);
+        let process = brokers.iter().filter_map(|broker| broker.process.as_ref());
+        let current =
+            |process: &&Process| process.identity.is_some_and(|me| me.node == *id && Some(me.broker_epoch) == epoch);
+        let Some(process) = process.filter(|process| process.phase == Phase::Serving).find(current) else { continue };
+        for at in process.not_opened() {
+            let counts =
+                shared.image.partition(at).is_some_and(|state| state.isr.contains(id) || state.elr.contains(id));
+            if counts {
+                let text = format!("{id} is in service, in sync or eligible for {at}, whose log it could not open");
+                shared.truths.violate(2, text);
+            }
+        }
+    }
+}
+
+/// What an applied change means to those who watch; the entry that it is from was applied to `before`.
+fn note(shared: &mut Shared, before: &Image, delta: &Delta) {
     say!(shared, "metadata {}: {}", shared.image.index, words(delta));
     match delta {
         Delta::PartitionChanged { partition, state } if state.recovering && !shared.asks_uncleanly => {
-            let strategies = ["unclean.recovery.strategy", "unclean.leader.election.enable"];
-            let topic = shared.image.topics.get(&partition.topic);
-            let allowed = topic.is_some_and(|topic| strategies.iter().any(|key| topic.configs.contains_key(*key)));
-            if !allowed {
+            // The same entry may have changed the topic's configs since, or deleted it.
+            let topics = [before, &shared.image].map(|image| image.topics.get(&partition.topic));
+            if !topics.into_iter().flatten().any(|topic| asks_uncleanly(topic)) {
                 let text = format!("{:?} leads {partition} uncleanly, which nobody asked for", state.leader);
                 shared.truths.violate(8, text);
             }
@@ -353,6 +374,12 @@ fn note(shared: &mut Shared, delta: &Delta) {
         }
         _ => {}
     }
+}
+
+/// Whoever made the topic wants leaders that may lack records, rather than none.
+fn asks_uncleanly(topic: &Topic) -> bool {
+    let strategies = ["unclean.recovery.strategy", "unclean.leader.election.enable"];
+    strategies.iter().any(|key| topic.configs.contains_key(*key))
 }
 
 fn words(delta: &Delta) -> String {

@@ -83,7 +83,8 @@ impl Shadow {
     pub(super) fn truncate(&mut self, end: i64) {
         while self.pieces.last().is_some_and(|last| last.next > end) {
             let base = self.pieces.pop().map_or(end, |piece| piece.base);
-            self.empty_end = base.min(end);
+            // A log that starts inside a batch does not go back behind its start with it.
+            self.empty_end = base.max(self.start).min(end);
         }
         if self.pieces.is_empty() {
             self.empty_end = self.empty_end.min(end);
@@ -121,4 +122,30 @@ pub(super) fn pieces(bytes: &Bytes) -> Result<Vec<Piece>, String> {
     RecordBatch::split(bytes.clone())
         .map(|batch| batch.map(|batch| Piece::of(batch.header())).map_err(|error| error.to_string()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn piece(base: i64, next: i64) -> Piece {
+        let (producer, producer_epoch, sequence) = (ProducerId::NONE, -1, -1);
+        Piece { base, next, epoch: 0, crc: base as u32, producer, producer_epoch, sequence }
+    }
+
+    fn shadow() -> Shadow {
+        let mut shadow = Shadow::default();
+        [(49, 52), (52, 55)].into_iter().for_each(|(base, next)| shadow.push(piece(base, next)));
+        shadow.advance_start(51);
+        shadow
+    }
+
+    #[test]
+    fn a_log_that_starts_inside_a_batch_is_cut_as_logs_are() {
+        for (end, left) in [(53, (51, 52)), (52, (51, 52)), (51, (51, 51)), (40, (40, 40))] {
+            let mut shadow = shadow();
+            shadow.truncate(end);
+            assert_eq!((shadow.start, shadow.end()), left, "cut at {end}");
+        }
+    }
 }

@@ -43,7 +43,8 @@ impl Tempo {
             session: ms(session),
             lag_max: ms(dice.between(1_000, 2_500)),
             fetch_wait: ms(dice.between(150, 500)),
-            fetch_timeout: ms(dice.between(600, 1_200)),
+            // Later than the leader answers, also where its clock is slow and the follower's is fast.
+            fetch_timeout: ms(dice.between(700, 1_200)),
             ask_timeout: ms(dice.between(150, 500)),
             backoff: ms(dice.between(20, 120)),
             flush: ms(dice.between(100, 1_000)),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use rafka_broker::controller::{self, Answer, Command, Controller, Registration};
 use rafka_broker::metadata::{Delta, Entry, Image, PartitionState, Role as Part};
-use rafka_broker::replication;
-use rafka_model::{BootId, DirectoryId, Durability, Monotonic, NodeId, TopicPartition};
+use rafka_broker::replication::{self, Identity};
+use rafka_model::{BootId, DirectoryId, Durability, MetadataIndex, Monotonic, NodeId, TopicPartition};
 
 use super::admin::Admin;
 use super::clients::Client;
@@ -127,6 +127,16 @@ impl Shared {
         self.nodes.insert(node, directory % 100);
     }
 
+    /// The metadata log has this registration, under this name.
+    pub(super) fn was_registered(&self, identity: Identity, name: &str) -> bool {
+        let entry = self.metadata.get((identity.broker_epoch.0 as usize).wrapping_sub(1));
+        let is = |delta: &Delta| {
+            matches!(delta, Delta::NodeRegistered(node)
+            if node.id == identity.node && node.epoch == identity.broker_epoch && node.peer_id == name)
+        };
+        entry.is_some_and(|entry| entry.deltas.iter().any(is))
+    }
+
     /// Whom a starting process takes for the controller's host.
     pub(super) fn believed_host(&self) -> usize {
         self.voters.first().copied().unwrap_or(0)
@@ -152,7 +162,7 @@ impl World {
     pub(super) fn new(seed: u64, options: &Options) -> Self {
         let mut dice = Dice::of(&[seed, 1]);
         let tempo = Tempo::draw(&mut dice);
-        let climate = Climate::draw(&mut dice);
+        let climate = Climate::draw(&mut dice, options.profile);
         let count = dice.between(3, 6) as usize;
         let voters = if count >= 5 && dice.chance(300) { 5 } else { 3 };
         let config = controller::Config {
@@ -210,7 +220,7 @@ impl World {
             last: false,
         };
         world.found(config);
-        let topics = super::inject::topics(&mut dice, options.durability, count);
+        let topics = super::inject::topics(&mut dice, options, count);
         let World { admin, shared, .. } = &mut world;
         topics.into_iter().for_each(|topic| admin.ask(shared, topic, true));
         for broker in 0..count {
@@ -313,6 +323,8 @@ impl World {
             }
             Event::Start { broker } => return self.start(broker),
             Event::Stop { broker, life } => self.stop(broker, life),
+            Event::Die { broker, down } => self.die(broker, down),
+            Event::Blow { broker, choice } => self.blow(broker, choice),
             Event::Client { client, token } => return self.clients[client].wake(&mut self.shared, token),
             Event::Admin => self.admin.pump(&mut self.shared),
             Event::Commit { host, term } => self.quorum.commit(&mut self.shared, &self.brokers, host, term),
@@ -356,8 +368,8 @@ impl World {
                         self.quorum.asked(&mut self.shared, &self.brokers, i, (from, id, *ask));
                         self.flush_outbox_from(i);
                     }
-                    Message::Pull(_) => {
-                        let index = self.shared.image.index;
+                    Message::Pull(has) => {
+                        let index = self.offered(has);
                         self.shared.outbox.push((from, Message::Feed(index)));
                         self.flush_outbox_from(i);
                     }
@@ -371,6 +383,18 @@ impl World {
             }
         }
         true
+    }
+
+    /// Up to where a voter sends the metadata log to somebody who has it up to `has`: it may be behind itself, and sends a
+    /// long log in pieces.
+    fn offered(&mut self, has: MetadataIndex) -> MetadataIndex {
+        let latest = self.shared.image.index;
+        let mut dice = Dice::of(&[self.shared.seed, 11, self.shared.number()]);
+        if !self.shared.faulty || has >= latest || !dice.chance(self.climate.short) {
+            return latest;
+        }
+        self.shared.count("metadata in pieces");
+        MetadataIndex(has.0 + dice.below(latest.0 - has.0 + 1))
     }
 
     fn defer(&self, broker: usize) -> bool {

@@ -559,6 +559,10 @@ impl Simulation {
                 if let Some(id) = state.goal().iter().find(|id| !old.contains(id) && drains(id)) {
                     return Err(format!("{at} goes to {id}, which is being drained"));
                 }
+                let done = state.target.iter().all(|id| state.isr.contains(id)) && !state.recovering;
+                if state.is_moving() && done {
+                    return Err(format!("{at} is reassigned and still moving: {state:?}"));
+                }
             }
             image.apply_delta(entry.index, delta).map_err(|error| error.to_string())?;
         }

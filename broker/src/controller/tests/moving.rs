@@ -65,6 +65,59 @@ fn who_alone_has_all_records_is_not_called_off() {
 }
 
 #[test]
+fn who_alone_has_all_records_is_joined_by_others_at_once() {
+    let mut cluster = replicated(6, &[("min.insync.replicas", "1")]);
+    assert_eq!(reassign(&mut cluster, Some(&[4, 5])), None);
+    cluster.alter(&[4, 1]);
+    let (node, epoch) = (NodeId(1), cluster.applied.nodes[&NodeId(1)].epoch);
+    cluster.run(Command::Leave { node, epoch }, 1);
+    assert_eq!(cluster.state().isr, ids(&[4]));
+    assert_eq!(reassign(&mut cluster, Some(&[5, 6])), Some(ErrorCode::InvalidReplicaAssignment), "node 4 goes");
+    assert_eq!(reassign(&mut cluster, Some(&[4, 6])), None);
+    let turned = cluster.state();
+    assert_eq!((&turned.adding, &turned.target, turned.leader), (&ids(&[4, 6]), &ids(&[4, 6]), Some(NodeId(4))));
+    assert!(!turned.replicas.contains(&NodeId(5)));
+    assert_eq!(cluster.alter(&[4, 6]).replicas, ids(&[4, 6]));
+}
+
+#[test]
+fn a_reassignment_ends_when_an_election_leaves_its_target_alone_in_sync() {
+    let mut cluster = replicated(4, &[]);
+    cluster.alter(&[1, 2]);
+    let leave = |cluster: &mut Cluster, node: u64| {
+        let (node, epoch) = (NodeId(node), cluster.applied.nodes[&NodeId(node)].epoch);
+        cluster.run(Command::Leave { node, epoch }, 1);
+    };
+    leave(&mut cluster, 2);
+    leave(&mut cluster, 1);
+    cluster.heartbeat(2, 2).expect("it comes back");
+    let state = cluster.state();
+    assert_eq!((state.leader, &state.isr, &state.elr), (Some(NodeId(2)), &ids(&[2]), &ids(&[1])));
+    assert_eq!(reassign(&mut cluster, Some(&[1])), None);
+    assert!(cluster.state().is_moving(), "node 1 is not in sync");
+    leave(&mut cluster, 2);
+    assert_eq!(cluster.state().leader, None);
+    cluster.heartbeat(1, 3).expect("it comes back");
+    let done = cluster.state();
+    assert_eq!((&done.replicas, done.leader, &done.isr), (&ids(&[1]), Some(NodeId(1)), &ids(&[1])));
+    assert!(!done.is_moving() && done.target.is_empty() && done.elr.is_empty());
+}
+
+#[test]
+fn a_reassignment_does_not_end_before_its_target_has_recovered() {
+    let mut cluster = replicated(4, &[("unclean.recovery.strategy", "aggressive"), ("min.insync.replicas", "1")]);
+    assert_eq!(reassign(&mut cluster, Some(&[4])), None);
+    for node in 1..=3 {
+        let (node, epoch) = (NodeId(node), cluster.applied.nodes[&NodeId(node)].epoch);
+        cluster.run(Command::Leave { node, epoch }, 1);
+        cluster.run(Command::ReplicaFailed { node, epoch, partitions: vec![cluster.at()] }, 1);
+    }
+    let state = cluster.state();
+    assert_eq!((state.leader, state.recovering, state.is_moving()), (Some(NodeId(4)), true, true));
+    assert_eq!(cluster.alter(&[4]).replicas, ids(&[4]));
+}
+
+#[test]
 fn targets_are_brokers_in_service_that_differ() {
     let mut cluster = replicated(4, &[]);
     cluster.run(Command::Register(Registration { role: Role::Gateway, ..registration(5) }), 0);

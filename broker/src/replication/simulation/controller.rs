@@ -7,7 +7,7 @@ use rafka_model::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch};
 
 use crate::ErrorCode;
 use crate::metadata::PartitionState;
-use crate::replication::testing::{A, B, ME};
+use crate::replication::samples::{A, B, ME};
 use crate::replication::{AlterPartition, Members};
 
 pub(super) const MIN_INSYNC: u32 = 2;

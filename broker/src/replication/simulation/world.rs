@@ -11,13 +11,13 @@ use rafka_model::{Chunks, Durability, LeaderEpoch, Monotonic, NodeId, Offset, Pa
 
 use super::controller::{Controller, MIN_INSYNC, REPLICAS};
 use crate::ErrorCode;
-use crate::replication::testing::{AT, History};
+use crate::replication::samples::{AT, History};
 use crate::replication::{
     AlterPartition, Config, Election, Epochs, Fetched, FetchedPartition, Fetcher, Follower, Identity, Input, Leader,
     Output, Position, ReplicaFetch, ReplicaFetched, Rules, Step, Ticket, Verdict,
 };
 use crate::request::Acks;
-use crate::testing::Random;
+use crate::samples::Random;
 
 /// A process, and what it has on disk.
 #[derive(Clone, Debug)]
@@ -162,6 +162,7 @@ impl World {
             96 if self.random.one_in(self.calm) => self.crash(id),
             97 if self.random.one_in(4) => self.elect_uncleanly(),
             98 if self.random.one_in(2) => self.now = self.now.plus(Duration::from_secs(self.random.below(6))),
+            99 if self.random.one_in(8) => self.relapse()?,
             _ => self.tick(id),
         }
         for id in std::mem::take(&mut self.readers) {

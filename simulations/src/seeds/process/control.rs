@@ -8,7 +8,7 @@ use rafka_broker::metadata::Role as Part;
 use rafka_broker::replication::{Identity, Input};
 use rafka_model::{BootId, DirectoryId, MetadataIndex, Monotonic, TopicPartition};
 
-use super::{Cx, Failed, Phase, Process, Role};
+use super::{Cx, Phase, Process, Role};
 use crate::seeds::event::{Address, Ask, Message, Told};
 use crate::seeds::mutant::Driver;
 use crate::seeds::trace::say;
@@ -149,6 +149,7 @@ impl Process {
 
     /// The controller lives.
     fn hear(&mut self, cx: &mut Cx<'_>, sent: Monotonic) {
+        self.lease = self.lease.max(sent);
         let led: Vec<_> = self.replicas.iter().filter(|(_, r)| r.leader().is_some()).map(|(at, _)| *at).collect();
         for at in led {
             self.step(cx, at, Input::ControllerHeard(sent));
@@ -163,8 +164,13 @@ impl Process {
                 self.identity = Some(identity);
                 cx.machine.identity = Some((registered.node, registered.epoch));
                 self.phase = Phase::CatchingUp;
-                if cx.shared.breaks(Driver::BootIsKnownOnceRecovered) {
-                    cx.machine.known_boot = Some(cx.machine.boot);
+                let name = format!("d{}", cx.machine.directory);
+                if !cx.shared.was_registered(identity, &name) {
+                    let text = format!(
+                        "{name} was told that it is node {} in {}, which never was",
+                        registered.node, registered.epoch
+                    );
+                    cx.shared.truths.violate(15, text);
                 }
                 self.fetchers.clear();
                 self.pull(cx);
@@ -195,16 +201,18 @@ impl Process {
                 }
             }
             (Command::ReplicaFailed { partitions, .. }, answer) => {
+                let refused = !matches!(answer, Answer::Done);
                 if let Answer::Done = answer {
-                    let failed = partitions.iter().filter_map(|at| Some((*at, self.failed.get(at)?.epoch)));
-                    let told: Vec<_> = failed.collect();
-                    for (at, epoch) in told {
-                        self.failed.insert(at, Failed { epoch, told: true });
+                    for at in partitions {
+                        if let Some(failed) = self.failed.get_mut(&at) {
+                            failed.told = true;
+                        }
                     }
                 } else if let Answer::Refused(failure) = answer {
                     say!(cx.shared, "b{}: report of failed replicas refused: {}", cx.me, failure.message);
                 }
-                if self.phase == Phase::Reporting {
+                // Another may have failed while the answer was on its way: then that is told first, too.
+                if self.phase == Phase::Reporting && (refused || self.not_opened().next().is_none()) {
                     self.serve(cx);
                 }
             }

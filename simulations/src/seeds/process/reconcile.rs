@@ -50,7 +50,7 @@ impl Process {
         state: &PartitionState,
         config: &Arc<TopicConfig>,
     ) {
-        if let Some(Failed { epoch, told }) = self.failed.get(&at).copied() {
+        if let Some(Failed { epoch, told, .. }) = self.failed.get(&at).copied() {
             // Somebody else leads, in an epoch that began with this failure: beginning anew does no harm. A later epoch
             // alone says little: it may have begun with the failure of another replica.
             let me = self.node();
@@ -131,7 +131,7 @@ impl Process {
             Err(error) => {
                 say!(cx.shared, "b{} cannot open {at}: {error}", cx.me);
                 cx.count("a log did not open");
-                self.failed.insert(at, Failed { epoch: state.leader_epoch, told: false });
+                self.note_failed(at, state.leader_epoch);
                 return;
             }
         };
@@ -141,7 +141,7 @@ impl Process {
             Err(words) => {
                 say!(cx.shared, "b{} cannot read {at}: {words}", cx.me);
                 cx.count("a log cannot be read");
-                self.failed.insert(at, Failed { epoch: state.leader_epoch, told: false });
+                self.note_failed(at, state.leader_epoch);
                 return;
             }
         };
@@ -162,6 +162,7 @@ impl Process {
             next_ticket: 0,
             flushing: false,
             compared: high_watermark,
+            contact: cx.now(),
             uncommitted: Vec::new(),
         };
         self.replicas.insert(at, replica);
@@ -183,6 +184,8 @@ impl Process {
         match &mut replica.role {
             Role::Leader(leader) => {
                 let same = leads && leader.epoch() == state.leader_epoch;
+                // Those that are new are given time.
+                replica.contact = cx.now();
                 self.step(cx, at, Input::Changed(state.clone()));
                 if same || !self.replicas.contains_key(&at) {
                     return;
@@ -225,17 +228,16 @@ impl Process {
         cx.count("elected");
         // A sole replica that lost its power is all there is (the guarantee of one copy in memory).
         let alone = is_alone(state) && cx.machine.boot > 1 && replica.config.durability == Durability::Replicated;
-        // Who hears of its election late leads nothing any more.
-        let present = cx.shared.image.partition(at).is_some_and(|state| state.leader_epoch == epoch);
-        if present && (alone || state.recovering) {
+        if cx.shared.truths.is_latest(at, epoch.0) && (alone || state.recovering) {
             cx.count(if alone { "a sole replica lost its power" } else { "elected uncleanly" });
             cx.shared.truths.forgive(at, epoch.0, &replica.shadow, before.0);
         }
-        cx.shared.truths.leads(at, Who { node: me.node, epoch: epoch.0 }, &replica.shadow, present);
+        cx.shared.truths.leads(at, Who { node: me.node, epoch: epoch.0 }, &replica.shadow);
         let after = leader.high_watermark();
         let who = Who { node: me.node, epoch: epoch.0 };
         cx.shared.truths.commits(at, who, &replica.shadow, before.0, after.0);
         replica.compared = after;
+        replica.contact = now;
         replica.role = Role::Leader(Box::new(leader));
         cx.shared.truths.suspect(at);
         self.step(cx, at, Input::Time(now));
@@ -268,8 +270,13 @@ impl Process {
         cx.count("a replica failed while it ran");
         self.drain(cx, at, rafka_broker::ErrorCode::StorageError);
         self.replicas.remove(&at);
-        self.failed.insert(at, Failed { epoch, told: false });
+        self.note_failed(at, epoch);
         self.cache.drop_partition(at);
+    }
+
+    fn note_failed(&mut self, at: TopicPartition, epoch: LeaderEpoch) {
+        let at_start = self.phase != super::Phase::Serving;
+        self.failed.insert(at, Failed { epoch, at_start, told: false });
     }
 
     /// Gives an input to a leader and carries out what it says.

@@ -28,6 +28,8 @@ pub(in crate::seeds) struct Replica {
     pub(super) flushing: bool,
     /// Up to where what it committed was compared with what is known to be committed.
     pub(super) compared: Offset,
+    /// When a follower was heard last, or the replica began to lead.
+    pub(super) contact: Monotonic,
     /// Appended as a leader and not committed yet: for the cache.
     pub(super) uncommitted: Vec<(Offset, Offset, Bytes)>,
 }

@@ -5,7 +5,7 @@ use rafka_broker::producer::Verdict as Known;
 use rafka_broker::replication::{Fetched, FetchedPartition, Input, ReplicaFetch, ReplicaFetched, Ticket, Verdict};
 use rafka_broker::request::Acks;
 use rafka_log::{AppendError, ReadError};
-use rafka_model::{Chunks, Durability, LeaderEpoch, Offset, TopicPartition};
+use rafka_model::{Chunks, Durability, LeaderEpoch, Monotonic, Offset, TopicPartition};
 
 use super::replica::{History, Waiting};
 use super::{Cx, Parked, Process, Replica, Role};
@@ -52,6 +52,9 @@ impl Process {
         let Role::Leader(leader) = &replica.role else { return Err(ErrorCode::NotLeaderOrFollower) };
         leader.check_epoch(believed)?;
         leader.check_acks(acks, now)?;
+        self.holds_lease(cx, at, now);
+        let Some(replica) = self.replicas.get_mut(&at) else { return Err(ErrorCode::NotLeaderOrFollower) };
+        let Role::Leader(leader) = &replica.role else { return Err(ErrorCode::NotLeaderOrFollower) };
         let epoch = leader.epoch();
         let next = match replica.producers.check(batch.header()).map_err(|refusal| refusal.code())? {
             Known::Duplicate(known) => {
@@ -94,6 +97,18 @@ impl Process {
         }
         self.flush_if_fsync(cx, at);
         Ok(())
+    }
+
+    /// Who serves has heard the controller, or a follower, within a session, unless nobody else could lead (invariant 7).
+    fn holds_lease(&self, cx: &mut Cx<'_>, at: TopicPartition, now: Monotonic) {
+        let Some(replica) = self.replicas.get(&at) else { return };
+        let Role::Leader(leader) = &replica.role else { return };
+        let silence = now.since(self.lease.max(replica.contact));
+        if !leader.is_sole() && silence > cx.shared.tempo.session {
+            let (me, session) = (self.node(), cx.shared.tempo.session);
+            let text = format!("{me} serves {at} after {silence:?} in which it heard nobody, a session is {session:?}");
+            cx.shared.truths.violate(7, text);
+        }
     }
 
     pub(super) fn flush_if_fsync(&mut self, cx: &mut Cx<'_>, at: TopicPartition) {
@@ -184,6 +199,7 @@ impl Process {
         let Role::Leader(leader) = &replica.role else { return Err(ErrorCode::NotLeaderOrFollower) };
         leader.check_epoch(believed)?;
         let high_watermark = leader.may_read(now)?;
+        self.holds_lease(cx, at, now);
         let (epoch, log_start) = (leader.epoch(), replica.log.log_start());
         let who = Who { node: me, epoch: epoch.0 };
         cx.shared.truths.tells(at, who, high_watermark.0);
@@ -235,8 +251,7 @@ impl Process {
             let Role::Leader(leader) = &replica.role else { return Err(ErrorCode::NotLeaderOrFollower) };
             let start = before.min(leader.may_read(now)?);
             // Before it is done: a crash may happen in the middle.
-            let truth = cx.shared.truths.of(at);
-            truth.deleted = truth.deleted.max(start.0);
+            cx.shared.truths.of(at).delete(leader.epoch().0, start.0);
             let start = replica.log.advance_log_start(start).map_err(|_| ErrorCode::StorageError)?;
             replica.shadow.advance_start(start.0);
             Ok(start)
@@ -263,6 +278,9 @@ impl Process {
         let (mut served, mut waits) = (Vec::new(), true);
         for partition in &fetch.partitions {
             let at = partition.at;
+            if let Some(replica) = self.replicas.get_mut(&at) {
+                replica.contact = now;
+            }
             let epoch = self.leads(at).unwrap_or(partition.leader_epoch);
             let mut out = Vec::new();
             let verdict = match self.replicas.get_mut(&at) {
