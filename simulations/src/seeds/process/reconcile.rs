@@ -230,12 +230,15 @@ impl Process {
         let alone = is_alone(state) && cx.machine.boot > 1 && replica.config.durability == Durability::Replicated;
         if cx.shared.truths.is_latest(at, epoch.0) && (alone || state.recovering) {
             cx.count(if alone { "a sole replica lost its power" } else { "elected uncleanly" });
-            cx.shared.truths.forgive(at, epoch.0, &replica.shadow, before.0);
+            let fsync = replica.config.durability == Durability::Fsync;
+            let sure = if fsync { log.flushed } else { log.end };
+            cx.shared.truths.forgive(at, epoch.0, &replica.shadow, before.0, sure.0);
         }
         cx.shared.truths.leads(at, Who { node: me.node, epoch: epoch.0 }, &replica.shadow);
         let after = leader.high_watermark();
         let who = Who { node: me.node, epoch: epoch.0 };
-        cx.shared.truths.commits(at, who, &replica.shadow, before.0, after.0);
+        // It need not have flushed all that it heard to be committed: what clients are told counts (invariant 6).
+        cx.shared.truths.commits(at, who, &replica.shadow, before.min(after).0, after.0);
         replica.compared = after;
         replica.contact = now;
         replica.role = Role::Leader(Box::new(leader));
