@@ -432,8 +432,9 @@ mod tests {
     #[test]
     fn an_unclean_election_was_asked_for_also_where_the_topic_is_deleted_in_the_same_entry() {
         let (plain, asks) = (topic(&[]), topic(&[("unclean.recovery.strategy", "balanced")]));
+        let gone = Image::default();
         let asked = |before, after| was_asked_uncleanly(before, after, TopicId([1; 16]));
-        assert!(asked(&asks, &Image::default()) && asked(&asks, &plain) && asked(&plain, &asks));
-        assert!(!asked(&plain, &plain) && !asked(&plain, &Image::default()));
+        assert!(asked(&asks, &gone) && asked(&asks, &plain) && asked(&plain, &asks));
+        assert!(!asked(&plain, &plain) && !asked(&plain, &gone));
     }
 }
