@@ -369,7 +369,7 @@ mod tests {
         assert_eq!(member(&mut truths, &log(2, 4, 0)), None);
         // An empty log becomes the truth, and then an old one.
         truths.forgive(AT, 1, &log(0, 0, 0), 0, 0);
-        truths.forgive(AT, 2, &log(0, 3, 0), 0, 30);
+        truths.forgive(AT, 2, &log(0, 3, 0), 30, 30);
         assert_eq!(member(&mut truths, &log(2, 3, 0)), None);
         assert_eq!(member(&mut truths, &log(0, 3, 0)), None);
         assert_eq!(member(&mut truths, &log(2, 2, 0)), Some(2));
