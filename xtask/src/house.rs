@@ -3,6 +3,7 @@
 //! Each rule is a function from the repository to a list of violations, so that tests can call them one by one and
 //! `cargo xtask check` all of them.
 
+mod features;
 mod layers;
 mod limits;
 mod sources;
@@ -11,6 +12,7 @@ mod supply;
 use std::path::Path;
 use std::process::Command;
 
+pub use features::features;
 pub use layers::layers;
 pub use limits::limits;
 pub use sources::{libp2p_is_named_in_its_rooms, shape};
@@ -24,7 +26,7 @@ pub type Rule = fn(&Path) -> Result<Vec<String>, String>;
 /// # Errors
 /// All violations, one a line.
 pub fn check(root: &Path) -> Result<(), String> {
-    let rules: [Rule; 5] = [layers, supply, libp2p_is_named_in_its_rooms, shape, limits];
+    let rules: [Rule; 6] = [layers, supply, features, libp2p_is_named_in_its_rooms, shape, limits];
     let mut violations = Vec::new();
     for rule in rules {
         violations.extend(rule(root)?);

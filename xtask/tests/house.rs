@@ -18,6 +18,11 @@ fn dependencies_have_allowed_licences_and_sources() {
 }
 
 #[test]
+fn what_ships_cannot_switch_rules_off() {
+    holds(house::features);
+}
+
+#[test]
 fn libp2p_is_named_in_its_rooms_only() {
     holds(house::libp2p_is_named_in_its_rooms);
 }

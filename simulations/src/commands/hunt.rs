@@ -64,7 +64,7 @@ pub(crate) struct SeedsArgs {
     /// Threads [default: one for each core]
     #[arg(long)]
     jobs: Option<usize>,
-    /// What the schedules are about: everyday, blows, splits, late.
+    /// What the schedules are about: everyday, blows, splits, elections, losses.
     #[arg(long, default_value_t)]
     profile: Profile,
     /// A rule that does not hold.
@@ -89,7 +89,7 @@ pub(crate) struct OneArgs {
     /// Injections that do nothing, such as 3,5-9.
     #[arg(long, value_parser = parse_skip, default_value = "", hide_default_value = true, value_name = "NUMBERS")]
     skip: Skip,
-    /// What the schedules are about: everyday, blows, splits, late.
+    /// What the schedules are about: everyday, blows, splits, elections, losses.
     #[arg(long, default_value_t)]
     profile: Profile,
     /// A rule that does not hold.

@@ -9,7 +9,7 @@ use super::{Found, Hunt, Limit, run, run_one};
 use crate::seeds::{Mutant, Options, Profile, Trial};
 
 /// Seeds of the cluster within which a mutant has to die, in each mode.
-pub const SEEDS_MAX: u64 = 400;
+pub const SEEDS_MAX: u64 = 1_500;
 /// Seeds of a machine alone within which a mutant has to die.
 pub const ALONE_MAX: u64 = 3_000;
 

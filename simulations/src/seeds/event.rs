@@ -158,6 +158,11 @@ pub(super) enum Event {
         broker: usize,
         life: u64,
     },
+    /// A process dies, and starts again after `down`.
+    Die {
+        broker: usize,
+        down: u64,
+    },
     /// One of several blows that hit a machine.
     Blow {
         broker: usize,

@@ -9,10 +9,12 @@ use rafka_broker::controller::{Command, Election};
 use rafka_broker::request::{Acks, Admin as Request, ConfigChange, NewTopic};
 use rafka_model::{Durability, NodeId, Offset, PartitionId, TopicPartition};
 
+use super::Options;
 use super::clients::Client;
 use super::dice::Dice;
 use super::event::Event;
 use super::machine::Machine;
+use super::profile::Profile;
 use super::trace::say;
 use super::world::{Broker, World};
 pub(super) use faults::Climate;
@@ -32,11 +34,12 @@ pub(super) fn clients(seed: u64, dice: &mut Dice) -> Vec<Client> {
 }
 
 /// The topics that are made first.
-pub(super) fn topics(dice: &mut Dice, durability: Durability, brokers: usize) -> Vec<Command> {
-    (0..dice.between(1, 3)).map(|i| topic(dice, durability, brokers, i)).collect()
+pub(super) fn topics(dice: &mut Dice, options: &Options, brokers: usize) -> Vec<Command> {
+    (0..dice.between(1, 3)).map(|i| new_topic(dice, options, brokers, i)).collect()
 }
 
-fn topic(dice: &mut Dice, durability: Durability, brokers: usize, number: u64) -> Command {
+fn new_topic(dice: &mut Dice, options: &Options, brokers: usize, number: u64) -> Command {
+    let Options { durability, profile, .. } = *options;
     let factors: &[u16] = &[3, 3, 3, 3, 3, 2, 1, 5];
     let factor = dice.pick(factors).unwrap_or(3).min(brokers as u16);
     let min = if factor > 1 { dice.between(1, 3) } else { 1 };
@@ -44,7 +47,7 @@ fn topic(dice: &mut Dice, durability: Durability, brokers: usize, number: u64) -
         ("min.insync.replicas".to_owned(), min.to_string()),
         ("segment.bytes".to_owned(), dice.between(1_024, 4_096).to_string()),
     ]);
-    if dice.chance(100) {
+    if dice.chance(if profile == Profile::Losses { 800 } else { 100 }) {
         let strategy = if dice.chance(500) { "balanced" } else { "aggressive" };
         configs.insert("unclean.recovery.strategy".to_owned(), strategy.to_owned());
     }
@@ -118,11 +121,16 @@ impl World {
         let image = self.shared.image.clone();
         let topic = image.topics.values().nth(dice.below(image.topics.len() as u64) as usize);
         let nodes: Vec<NodeId> = image.nodes.values().filter(|node| !node.fenced).map(|node| node.id).collect();
-        let (roll, brokers) = (dice.below(110), self.shared.brokers);
+        let roll = match self.options.profile {
+            Profile::Elections if dice.chance(700) => dice.between(26, 70),
+            Profile::Losses if dice.chance(500) => 109,
+            _ => dice.below(110),
+        };
+        let brokers = self.shared.brokers;
         let Some(topic) = topic else { return };
         let name = topic.name.to_string();
         let command = match roll {
-            0..8 if image.topics.len() < 4 => topic_of(dice, self.shared.durability, brokers, number),
+            0..8 if image.topics.len() < 4 => new_topic(dice, &self.options, brokers, u64::from(number)),
             8..12 if image.topics.len() > 1 => admin(Request::DeleteTopics { names: vec![name], validate_only: false }),
             12..16 => {
                 let total = topic.partitions.len() as u32 + 1;
@@ -185,7 +193,8 @@ impl World {
             _ => {
                 let Some(at) = self.some_partition(dice) else { return };
                 let end = self.shared.truths.get(at).map_or(0, |truth| truth.log.end());
-                let before = Offset(dice.below(end as u64 + 1) as i64);
+                let all = self.options.profile == Profile::Losses && dice.chance(800);
+                let before = Offset(if all { end } else { dice.below(end as u64 + 1) as i64 });
                 let consumer = self.clients.iter_mut().find(|client| !client.is_producer() && client.is_idle());
                 if let Some(consumer) = consumer {
                     consumer.turn_to(at);
@@ -196,8 +205,4 @@ impl World {
         };
         self.admin.ask(&mut self.shared, command, false);
     }
-}
-
-fn topic_of(dice: &mut Dice, durability: Durability, brokers: usize, number: u32) -> Command {
-    topic(dice, durability, brokers, u64::from(number))
 }

@@ -49,7 +49,8 @@ pub enum Driver {
     /// The boot id is noted on the disk once the registration is committed and the logs are recovered. Without: a second
     /// crash in between makes a power loss look like the death of a process.
     BootIsKnownOnceRecovered,
-    /// Replicas that cannot be used are reported before the first heartbeat. Without: one of them is elected.
+    /// Replicas that cannot be used are reported before the first heartbeat, also those that fail while others are being
+    /// reported. Without: one of them is elected.
     FailuresAreToldBeforeService,
     /// A failed replica begins anew once the controller has said that it knows, and only in the epoch that came of it.
     /// Without: two replicas fail, the first one's report begins an epoch, and the second takes it for the answer to its
@@ -96,8 +97,11 @@ impl Mutant {
         use controller::Rule as C;
         use replication::Rule as R;
         match self {
-            Self::Replication(R::IneligibleIsNotRolledBack) => Trial::Alone,
-            Self::Replication(R::EarlierRegistrationsAreIgnored) => Trial::Cluster(Profile::Late),
+            Self::Replication(R::IneligibleIsNotRolledBack | R::EarlierRegistrationsAreIgnored) => Trial::Alone,
+            Self::Replication(R::FetchesOfThisEpochCount | R::AnswersOfThisEpochCount) => {
+                Trial::Cluster(Profile::Elections)
+            }
+            Self::Replication(R::LogsBeginWhereTheLeaderHasThem) => Trial::Cluster(Profile::Losses),
             Self::Replication(R::SilenceEndsService) => Trial::Cluster(Profile::Splits),
             Self::Replication(_) => Trial::Cluster(Profile::Everyday),
             Self::Driver(Driver::AnswersWaitForTheirOwnEntries) => Trial::Cluster(Profile::Splits),

@@ -175,9 +175,9 @@ impl Process {
         matches!(self.phase, Phase::Reporting | Phase::Serving | Phase::Leaving) && self.identity.is_some_and(current)
     }
 
-    /// Replicas whose logs could not be opened before the process let itself be taken into service.
+    /// Replicas whose logs could not be opened before the process let itself be taken into service, and nobody knows.
     pub(super) fn not_opened(&self) -> impl Iterator<Item = TopicPartition> {
-        self.failed.iter().filter(|(_, failed)| failed.at_start).map(|(at, _)| *at)
+        self.failed.iter().filter(|(_, failed)| failed.at_start && !failed.told).map(|(at, _)| *at)
     }
 
     /// For people.

@@ -13,13 +13,15 @@ pub enum Profile {
     Blows,
     /// Brokers are cut off from each other in two groups, with a leader of the quorum in either.
     Splits,
-    /// Messages come very late, and processes start again soon.
-    Late,
+    /// Leaders change all the time without anybody having died, and messages are late.
+    Elections,
+    /// Records are deleted, machines lose power together, and topics would rather lose records than wait.
+    Losses,
 }
 
 impl Profile {
     /// Every profile.
-    pub const ALL: &'static [Self] = &[Self::Everyday, Self::Blows, Self::Splits, Self::Late];
+    pub const ALL: &'static [Self] = &[Self::Everyday, Self::Blows, Self::Splits, Self::Elections, Self::Losses];
 }
 
 /// As it is written on command lines.
@@ -29,7 +31,8 @@ impl fmt::Display for Profile {
             Self::Everyday => "everyday",
             Self::Blows => "blows",
             Self::Splits => "splits",
-            Self::Late => "late",
+            Self::Elections => "elections",
+            Self::Losses => "losses",
         })
     }
 }

@@ -220,7 +220,7 @@ impl World {
             last: false,
         };
         world.found(config);
-        let topics = super::inject::topics(&mut dice, options.durability, count);
+        let topics = super::inject::topics(&mut dice, options, count);
         let World { admin, shared, .. } = &mut world;
         topics.into_iter().for_each(|topic| admin.ask(shared, topic, true));
         for broker in 0..count {
@@ -323,6 +323,7 @@ impl World {
             }
             Event::Start { broker } => return self.start(broker),
             Event::Stop { broker, life } => self.stop(broker, life),
+            Event::Die { broker, down } => self.die(broker, down),
             Event::Blow { broker, choice } => self.blow(broker, choice),
             Event::Client { client, token } => return self.clients[client].wake(&mut self.shared, token),
             Event::Admin => self.admin.pump(&mut self.shared),

@@ -162,6 +162,7 @@ impl World {
             96 if self.random.one_in(self.calm) => self.crash(id),
             97 if self.random.one_in(4) => self.elect_uncleanly(),
             98 if self.random.one_in(2) => self.now = self.now.plus(Duration::from_secs(self.random.below(6))),
+            99 if self.random.one_in(8) => self.relapse()?,
             _ => self.tick(id),
         }
         for id in std::mem::take(&mut self.readers) {

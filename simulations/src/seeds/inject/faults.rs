@@ -47,9 +47,11 @@ enum Kind {
     Split,
     /// One machine is hit several times.
     Blows,
+    /// One broker is away, comes back, and then is alone for long.
+    Widow,
 }
 
-const KINDS: [(Kind, u64); 16] = [
+const KINDS: [(Kind, u64); 17] = [
     (Kind::Kill, 10),
     (Kind::PowerCut, 8),
     (Kind::PowerCutAll, 2),
@@ -66,6 +68,7 @@ const KINDS: [(Kind, u64); 16] = [
     (Kind::Forge, 3),
     (Kind::Split, 3),
     (Kind::Blows, 3),
+    (Kind::Widow, 1),
 ];
 
 impl Climate {
@@ -85,9 +88,14 @@ impl Climate {
             Profile::Everyday => {}
             Profile::Blows => climate.prefer(&[(Kind::Blows, 60), (Kind::PowerCut, 8)]),
             Profile::Splits => climate.prefer(&[(Kind::Split, 40), (Kind::PowerCut, 12), (Kind::Isolate, 12)]),
-            Profile::Late => {
-                climate.prefer(&[(Kind::PowerCut, 30), (Kind::Kill, 10), (Kind::Restart, 10)]);
-                climate.weather = Weather { loss: 20, doubles: 100, late: 200, late_max: 4_000 * MS };
+            Profile::Elections => {
+                climate.prefer(&[(Kind::Kill, 10), (Kind::PowerCut, 5), (Kind::Cut, 10)]);
+                (climate.faults, climate.changes) = (100, 350);
+                climate.weather = Weather { loss: 10, doubles: 50, late: 200, late_max: 1_000 * MS };
+            }
+            Profile::Losses => {
+                climate.prefer(&[(Kind::PowerCut, 20), (Kind::PowerCutAll, 20), (Kind::Kill, 10), (Kind::Widow, 60)]);
+                (climate.faults, climate.changes) = (120, 300);
             }
         }
         climate
@@ -162,6 +170,7 @@ impl World {
             Kind::Cut | Kind::Isolate => self.cut(number, kind, i, long, dice),
             Kind::Split => self.split(number, long, dice),
             Kind::Blows => self.plan_blows(number, i, dice),
+            Kind::Widow => self.widow(number, i, dice),
             Kind::Storm => {
                 self.shared.fault("storm");
                 let weather = Weather {
@@ -286,6 +295,18 @@ impl World {
         self.shared.queue.plan(self.shared.now + span, Event::Heal(Passing::Cut(u64::from(number))));
     }
 
+    /// A broker is away for a while; when it is back, all others go for longer.
+    fn widow(&mut self, number: u32, broker: usize, dice: &mut Dice) {
+        let away = dice.between(500, 3_000) * MS;
+        say!(self.shared, "#{number} takes b{broker} away for {} ms, and leaves it alone then", away / MS);
+        self.shared.fault("left alone");
+        self.kill(broker, None, away);
+        for other in (0..self.brokers.len()).filter(|other| *other != broker) {
+            let down = dice.between(2_000, 6_000) * MS;
+            self.shared.queue.plan(self.shared.now + away - 20 * MS, Event::Die { broker: other, down });
+        }
+    }
+
     /// Several things happen to one machine, shortly one after the other.
     fn plan_blows(&mut self, number: u32, broker: usize, dice: &mut Dice) {
         say!(self.shared, "#{number} hits b{broker} several times");
@@ -293,6 +314,14 @@ impl World {
         for _ in 0..dice.between(2, 5) {
             self.shared.queue.plan(at, Event::Blow { broker, choice: dice.draw() });
             at += dice.between(1, 400) * MS;
+        }
+    }
+
+    /// A process dies for long.
+    pub(in crate::seeds) fn die(&mut self, broker: usize, down: u64) {
+        if self.healed.is_none() {
+            say!(self.shared, "b{broker} dies");
+            self.kill(broker, None, down);
         }
     }
 

@@ -201,6 +201,7 @@ impl Process {
                 }
             }
             (Command::ReplicaFailed { partitions, .. }, answer) => {
+                let refused = !matches!(answer, Answer::Done);
                 if let Answer::Done = answer {
                     for at in partitions {
                         if let Some(failed) = self.failed.get_mut(&at) {
@@ -210,7 +211,8 @@ impl Process {
                 } else if let Answer::Refused(failure) = answer {
                     say!(cx.shared, "b{}: report of failed replicas refused: {}", cx.me, failure.message);
                 }
-                if self.phase == Phase::Reporting {
+                // Another may have failed while the answer was on its way: then that is told first, too.
+                if self.phase == Phase::Reporting && (refused || self.not_opened().next().is_none()) {
                     self.serve(cx);
                 }
             }

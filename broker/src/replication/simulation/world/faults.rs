@@ -2,7 +2,7 @@
 
 use rafka_model::{Durability, NodeId, Offset};
 
-use super::{Message, World};
+use super::{Message, Outcome, World};
 use crate::replication::samples::AT;
 use crate::replication::{Epochs, Follower};
 
@@ -120,6 +120,11 @@ impl World {
     /// The process ends; perhaps because its machine lost power: what is not flushed goes too.
     pub(super) fn crash(&mut self, id: NodeId) {
         let power = self.random.one_in(2);
+        self.crash_with(id, power);
+    }
+
+    /// As said: true if the power was lost, too.
+    fn crash_with(&mut self, id: NodeId, power: bool) -> bool {
         let in_sync = self.controller.last().state.isr.clone();
         for (other, broker) in &mut self.brokers {
             broker.unclean &= !in_sync.contains(other);
@@ -130,7 +135,7 @@ impl World {
         let power = power && !spared;
         let broker = self.broker(id);
         if !broker.is_up {
-            return;
+            return false;
         }
         broker.is_up = false;
         self.hold_up(id);
@@ -145,6 +150,67 @@ impl World {
         if power {
             // Before anybody elects it for what it no longer has.
             self.controller.fence(id);
+        }
+        power
+    }
+
+    /// A follower loses its power, comes back and is taken in again, while the third replica lags: only then arrives what
+    /// it had asked for in its former life.
+    pub(super) fn relapse(&mut self) -> Outcome {
+        let state = self.controller.last().state.clone();
+        let Some(leader) = state.leader.filter(|leader| self.brokers[leader].leader.is_some()) else { return Ok(()) };
+        let mut others: Vec<_> = state.isr.iter().copied().filter(|id| *id != leader).collect();
+        if others.len() < 2 {
+            return Ok(());
+        }
+        let follower = others.swap_remove(self.random.below(2) as usize);
+        for _ in 0..3 {
+            self.produce(leader)?;
+        }
+        let mut fetches = Vec::new();
+        for _ in 0..8 {
+            self.fetch(follower);
+            let of = |message: &&Message| matches!(message, Message::Fetch { fetch, .. } if fetch.replica == follower);
+            fetches.extend(self.net.iter().filter(of).cloned());
+            self.exchange(follower);
+        }
+        let last = fetches.pop();
+        if !self.crash_with(follower, true) {
+            return self.check();
+        }
+        self.serve_again(follower);
+        self.serve_again(follower);
+        for _ in 0..4 {
+            [leader, follower].into_iter().for_each(|id| (0..20).for_each(|_| self.learn(id)));
+            self.fetch(follower);
+            self.exchange(follower);
+            if self.controller.last().state.isr.contains(&follower) {
+                break;
+            }
+        }
+        (0..20).for_each(|_| self.learn(leader));
+        last.into_iter().for_each(|message| self.arrives(message));
+        for _ in 0..4 {
+            self.fetch(others[0]);
+            self.exchange(others[0]);
+            self.check()?;
+        }
+        Ok(())
+    }
+
+    /// What is under way between a follower and its leader arrives, and what they propose.
+    fn exchange(&mut self, id: NodeId) {
+        let about = |message: &Message| match message {
+            Message::Fetch { fetch, .. } => fetch.replica == id,
+            Message::Fetched { to, .. } => *to == id,
+            Message::Alter(_) => true,
+            Message::Altered { .. } => false,
+        };
+        for _ in 0..2 {
+            let (now, later) = std::mem::take(&mut self.net).into_iter().partition(about);
+            self.net = later;
+            let now: Vec<Message> = now;
+            now.into_iter().for_each(|message| self.arrives(message));
         }
     }
 }
