@@ -78,6 +78,13 @@ impl Truths {
         }
     }
 
+    /// Up to where a leader that heard `before` to be committed is known to agree. After an unclean election that is less
+    /// where those who heard it have flushed more than whoever was elected then.
+    pub(super) fn known(&self, at: TopicPartition, before: i64) -> i64 {
+        let forgiven = self.by_partition.get(&at).filter(|truth| truth.forgiven > 0);
+        forgiven.map_or(before, |truth| before.min(truth.log.end()))
+    }
+
     /// A leader's high watermark moved from `before` to `now` over its log `shadow` (invariants 4, 6, 10).
     pub(super) fn commits(&mut self, at: TopicPartition, who: Who, shadow: &Shadow, before: i64, now: i64) {
         if self.is_past(at, who.epoch) {
@@ -384,7 +391,8 @@ mod tests {
         truths.commits(AT, who(1, 0), &log(0, 4, 0), 0, 40);
         truths.forgive(AT, 1, &log(0, 3, 0), 30, 20);
         assert_eq!(member(&mut truths, &log(0, 2, 0)), None);
-        truths.commits(AT, who(2, 1), &log(0, 3, 0), 20, 30);
+        let known = truths.known(AT, 30);
+        truths.commits(AT, who(2, 1), &log(0, 3, 0), known, 30);
         assert_eq!(member(&mut truths, &log(0, 2, 0)), Some(2));
     }
 

@@ -336,11 +336,13 @@ fn in_service(shared: &mut Shared, brokers: &[Broker], entry: &Entry) {
 fn note(shared: &mut Shared, before: &Image, delta: &Delta) {
     say!(shared, "metadata {}: {}", shared.image.index, words(delta));
     match delta {
-        Delta::PartitionChanged { partition, state } if state.recovering && !shared.asks_uncleanly => {
-            if !was_asked_uncleanly(before, &shared.image, partition.topic) {
-                let text = format!("{:?} leads {partition} uncleanly, which nobody asked for", state.leader);
-                shared.truths.violate(8, text);
-            }
+        Delta::PartitionChanged { partition, state }
+            if state.recovering
+                && !shared.asks_uncleanly
+                && !was_asked_uncleanly(before, &shared.image, partition.topic) =>
+        {
+            let text = format!("{:?} leads {partition} uncleanly, which nobody asked for", state.leader);
+            shared.truths.violate(8, text);
         }
         _ => {}
     }
