@@ -172,6 +172,9 @@ pub struct Leader {
     /// Log end at the election: what lies below may have been committed in an earlier epoch.
     elected_at: Offset,
     high_watermark: Offset,
+    /// Committed by earlier leaders, as far as this node had heard. Nothing more than what is safe here is told again: who
+    /// was elected uncleanly may not have flushed it, and may be the only one that has it.
+    inherited: Offset,
     /// The latest time that it was told.
     now: Monotonic,
     controller_heard: Monotonic,
@@ -207,13 +210,15 @@ impl Leader {
             followers: others.map(|replica| (*replica, Progress::new(log.end, now))).collect(),
             in_sync: InSync::new(me.node, state, rules),
             elected_at: log.end,
-            high_watermark: high_watermark.min(log.end),
+            high_watermark: Offset::ZERO,
+            inherited: high_watermark.min(log.end),
             now,
             controller_heard: now,
             uncommitted: Purgatory::default(),
             unflushed: Purgatory::default(),
             rules,
         };
+        leader.high_watermark = leader.inherited.min(leader.safe(leader.log));
         leader.commit();
         leader
     }
@@ -337,6 +342,7 @@ impl Leader {
                 self.log.flushed = self.log.flushed.max(end.min(self.log.end));
                 let safe = self.unflushed.passed(self.log.flushed);
                 out.extend(safe.into_iter().map(Output::Acknowledge));
+                self.raise(self.inherited.min(self.safe(self.log)), out);
             }
             Input::Wait { ticket, acks, next, deadline } => self.wait(ticket, acks, next, deadline, out),
             Input::Cancelled(ticket) => {
@@ -396,6 +402,7 @@ impl Leader {
         if config.durability == Durability::Replicated {
             out.extend(self.unflushed.drain().into_iter().map(Output::Acknowledge));
         }
+        self.raise(self.inherited.min(self.safe(self.log)), out);
         self.refuse_unless_enough(out);
         self.propose(out);
     }

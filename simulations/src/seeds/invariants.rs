@@ -78,6 +78,13 @@ impl Truths {
         }
     }
 
+    /// Up to where a leader that heard `before` to be committed is known to agree. After an unclean election that is less
+    /// where those who heard it have flushed more than whoever was elected then.
+    pub(super) fn known(&self, at: TopicPartition, before: i64) -> i64 {
+        let forgiven = self.by_partition.get(&at).filter(|truth| truth.forgiven > 0);
+        forgiven.map_or(before, |truth| before.min(truth.log.end()))
+    }
+
     /// A leader's high watermark moved from `before` to `now` over its log `shadow` (invariants 4, 6, 10).
     pub(super) fn commits(&mut self, at: TopicPartition, who: Who, shadow: &Shadow, before: i64, now: i64) {
         if self.is_past(at, who.epoch) {
@@ -236,11 +243,11 @@ impl Truths {
     }
 
     /// An operator chose to lose what the elected leader lacks: its log is the truth now, up to what it knows to be
-    /// committed, and further as far as it agrees.
-    pub(super) fn forgive(&mut self, at: TopicPartition, epoch: i32, shadow: &Shadow, high_watermark: i64) {
+    /// committed, and further as far as it agrees; but not beyond `sure`, what it cannot lose to the next power cut.
+    pub(super) fn forgive(&mut self, at: TopicPartition, epoch: i32, shadow: &Shadow, high_watermark: i64, sure: i64) {
         let truth = self.by_partition.entry(at).or_default();
         truth.forgiven = truth.forgiven.max(epoch);
-        let common = truth.common(shadow).max(high_watermark);
+        let common = truth.common(shadow).max(high_watermark).min(sure);
         truth.log = shadow.clone();
         truth.log.truncate(common);
         truth.acknowledged = truth.acknowledged.min(common);
@@ -330,4 +337,76 @@ impl Truth {
 pub(super) fn ids(nodes: &[NodeId]) -> String {
     let all: Vec<_> = nodes.iter().map(ToString::to_string).collect();
     format!("{{{}}}", all.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rafka_model::{PartitionId, TopicId};
+
+    const AT: TopicPartition = TopicPartition { topic: TopicId([1; 16]), partition: PartitionId(0) };
+
+    fn who(node: u64, epoch: i32) -> Who {
+        Who { node: NodeId(node), epoch }
+    }
+
+    /// A log of batches of ten records, from one number to another, all of one epoch.
+    fn log(from: i64, to: i64, epoch: i32) -> Shadow {
+        let mut shadow = Shadow::default();
+        shadow.restart(from * 10);
+        for base in (from..to).map(|i| i * 10) {
+            let (producer, producer_epoch, sequence) = (ProducerId::NONE, -1, -1);
+            shadow.push(Piece { base, next: base + 10, epoch, crc: base as u32, producer, producer_epoch, sequence });
+        }
+        shadow
+    }
+
+    /// What a member with this log lacks, if it is noticed.
+    fn member(truths: &mut Truths, shadow: &Shadow) -> Option<u8> {
+        truths.member(AT, NodeId(5), shadow, &PartitionState::default());
+        truths.violation.take().map(|violation| violation.invariant)
+    }
+
+    #[test]
+    fn what_was_deleted_need_not_come_back_with_a_leader_that_never_heard_of_it() {
+        let mut truths = Truths::default();
+        truths.leads(AT, who(1, 0), &log(0, 4, 0));
+        truths.commits(AT, who(1, 0), &log(0, 4, 0), 0, 40);
+        truths.of(AT).delete(0, 20);
+        assert_eq!(member(&mut truths, &log(2, 4, 0)), None);
+        // An empty log becomes the truth, and then an old one.
+        truths.forgive(AT, 1, &log(0, 0, 0), 0, 0);
+        truths.forgive(AT, 2, &log(0, 3, 0), 30, 30);
+        assert_eq!(member(&mut truths, &log(2, 3, 0)), None);
+        assert_eq!(member(&mut truths, &log(0, 3, 0)), None);
+        assert_eq!(member(&mut truths, &log(2, 2, 0)), Some(2));
+        // What is written since there was never deleted.
+        truths.forgive(AT, 3, &log(0, 3, 3), 30, 30);
+        assert_eq!(member(&mut truths, &log(2, 3, 3)), Some(2));
+    }
+
+    #[test]
+    fn what_an_unclean_leader_has_not_flushed_is_not_the_truth_yet() {
+        let mut truths = Truths::default();
+        truths.commits(AT, who(1, 0), &log(0, 4, 0), 0, 40);
+        truths.forgive(AT, 1, &log(0, 3, 0), 30, 20);
+        assert_eq!(member(&mut truths, &log(0, 2, 0)), None);
+        let known = truths.known(AT, 30);
+        truths.commits(AT, who(2, 1), &log(0, 3, 0), known, 30);
+        assert_eq!(member(&mut truths, &log(0, 2, 0)), Some(2));
+    }
+
+    #[test]
+    fn who_hears_of_its_election_late_counts_until_somebody_leads_later() {
+        let mut truths = Truths::default();
+        truths.leads(AT, who(1, 0), &log(0, 2, 0));
+        assert!(truths.is_latest(AT, 0) && truths.is_latest(AT, 3));
+        truths.leads(AT, who(2, 3), &log(0, 2, 0));
+        assert!(!truths.is_latest(AT, 2) && truths.is_latest(AT, 3));
+        truths.commits(AT, who(2, 3), &log(0, 2, 0), 0, 20);
+        truths.leads(AT, who(1, 2), &log(0, 1, 0));
+        assert_eq!(truths.violation, None, "nobody listens to it");
+        truths.leads(AT, who(1, 4), &log(0, 1, 0));
+        assert_eq!(truths.violation.map(|violation| violation.invariant), Some(1));
+    }
 }

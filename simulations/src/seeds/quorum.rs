@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use rafka_broker::controller::{Command, Config, Controller};
-use rafka_broker::metadata::{Delta, Entry, Image, Topic};
-use rafka_model::{MetadataIndex, PartitionId, TopicPartition};
+use rafka_broker::metadata::{Delta, Entry, Image};
+use rafka_model::{MetadataIndex, PartitionId, TopicId, TopicPartition};
 
 use super::dice::Dice;
 use super::event::{Address, Ask, Event, Message, Told};
@@ -322,9 +322,9 @@ fn in_service(shared: &mut Shared, brokers: &[Broker], entry: &Entry) {
             |process: &&Process| process.identity.is_some_and(|me| me.node == *id && Some(me.broker_epoch) == epoch);
         let Some(process) = process.filter(|process| process.phase == Phase::Serving).find(current) else { continue };
         for at in process.not_opened() {
-            let counts =
-                shared.image.partition(at).is_some_and(|state| state.isr.contains(id) || state.elr.contains(id));
-            if counts {
+            let Some(state) = shared.image.partition(at) else { continue };
+            // Who was elected uncleanly leads whatever it has.
+            if !state.recovering && (state.isr.contains(id) || state.elr.contains(id)) {
                 let text = format!("{id} is in service, in sync or eligible for {at}, whose log it could not open");
                 shared.truths.violate(2, text);
             }
@@ -336,13 +336,13 @@ fn in_service(shared: &mut Shared, brokers: &[Broker], entry: &Entry) {
 fn note(shared: &mut Shared, before: &Image, delta: &Delta) {
     say!(shared, "metadata {}: {}", shared.image.index, words(delta));
     match delta {
-        Delta::PartitionChanged { partition, state } if state.recovering && !shared.asks_uncleanly => {
-            // The same entry may have changed the topic's configs since, or deleted it.
-            let topics = [before, &shared.image].map(|image| image.topics.get(&partition.topic));
-            if !topics.into_iter().flatten().any(|topic| asks_uncleanly(topic)) {
-                let text = format!("{:?} leads {partition} uncleanly, which nobody asked for", state.leader);
-                shared.truths.violate(8, text);
-            }
+        Delta::PartitionChanged { partition, state }
+            if state.recovering
+                && !shared.asks_uncleanly
+                && !was_asked_uncleanly(before, &shared.image, partition.topic) =>
+        {
+            let text = format!("{:?} leads {partition} uncleanly, which nobody asked for", state.leader);
+            shared.truths.violate(8, text);
         }
         _ => {}
     }
@@ -376,10 +376,12 @@ fn note(shared: &mut Shared, before: &Image, delta: &Delta) {
     }
 }
 
-/// Whoever made the topic wants leaders that may lack records, rather than none.
-fn asks_uncleanly(topic: &Topic) -> bool {
+/// Somebody wants leaders of a topic that may lack records, rather than none. The entry that says who leads may change the
+/// topic's configs afterwards, or delete it.
+fn was_asked_uncleanly(before: &Image, after: &Image, id: TopicId) -> bool {
     let strategies = ["unclean.recovery.strategy", "unclean.leader.election.enable"];
-    strategies.iter().any(|key| topic.configs.contains_key(*key))
+    let topics = [before, after].into_iter().filter_map(|image| image.topics.get(&id));
+    topics.into_iter().any(|topic| strategies.iter().any(|key| topic.configs.contains_key(*key)))
 }
 
 fn words(delta: &Delta) -> String {
@@ -411,4 +413,30 @@ fn reaches_majority(shared: &Shared, brokers: &[Broker], from: usize) -> bool {
         broker.process.is_some() && broker.machine.paused_until <= shared.now && shared.net.connects(from, **voter)
     };
     shared.voters.iter().filter(reached).count() * 2 > shared.voters.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use rafka_broker::metadata::Topic;
+    use rafka_model::TopicName;
+
+    fn topic(configs: &[(&str, &str)]) -> Image {
+        let configs = configs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let (id, name) = (TopicId([1; 16]), TopicName::new("t").expect("legal"));
+        let topic =
+            Topic { id, name, configs, replication_factor: 1, partitions: Vec::new(), changed: MetadataIndex(1) };
+        Image { topics: [(id, Arc::new(topic))].into(), ..Image::default() }
+    }
+
+    #[test]
+    fn an_unclean_election_was_asked_for_also_where_the_topic_is_deleted_in_the_same_entry() {
+        let (plain, asks) = (topic(&[]), topic(&[("unclean.recovery.strategy", "balanced")]));
+        let gone = Image::default();
+        let asked = |before, after| was_asked_uncleanly(before, after, TopicId([1; 16]));
+        assert!(asked(&asks, &gone) && asked(&asks, &plain) && asked(&plain, &asks));
+        assert!(!asked(&plain, &plain) && !asked(&plain, &gone));
+    }
 }

@@ -56,3 +56,20 @@ impl Tempo {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leaders_answer_before_followers_lose_patience_whatever_their_clocks() {
+        for seed in 0..2_000 {
+            let tempo = Tempo::draw(&mut Dice::of(&[seed]));
+            assert!(tempo.fetch_wait * 11 + ms(20) < tempo.fetch_timeout * 9, "{tempo:?}");
+        }
+    }
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+}

@@ -277,6 +277,26 @@ fn a_recovered_log_is_committed_at_once_by_its_only_replica_and_later_by_several
 }
 
 #[test]
+fn who_heard_of_more_than_it_flushed_tells_it_once_it_is_flushed_however_few_are_in_sync() {
+    let mut bench = Bench::new(&state(&[ME]), Config { min_insync: 2, ..FSYNC }, 17, 0, Rules::default());
+    let begin = |bench: &Bench, rules| {
+        let (me, members, state) = (identity(ME), Members::default(), &state(&[ME]));
+        let (log, high_watermark) = (Position { end: Offset(17), flushed: Offset(11) }, Offset(17));
+        let config = bench.leader.config;
+        Leader::with_rules(Election { me, at: AT, state, config, members, log, high_watermark, now: bench.now }, rules)
+    };
+    assert_eq!(begin(&bench, Rules::without(Rule::FlushedCounts)).may_read(bench.now), Ok(Offset(17)));
+    bench.leader = begin(&bench, Rules::default());
+    assert_eq!(bench.leader.high_watermark(), Offset(11));
+    assert_eq!(bench.leader.may_read(bench.now), Err(ErrorCode::OffsetNotAvailable));
+    let mut reconfigured = bench.clone();
+    assert_eq!(bench.run([appended(20), flushed(15)]), [high_watermark(15)]);
+    assert_eq!(bench.run([flushed(20)]), [high_watermark(17)]);
+    assert_eq!(bench.leader.may_read(bench.now), Ok(Offset(17)));
+    assert_eq!(reconfigured.run([Input::Configured(TWO)]), [high_watermark(17)]);
+}
+
+#[test]
 fn the_log_start_lies_below_the_high_watermark_and_raises_one_that_was_forgotten() {
     let mut bench = Bench::new(&state(&[ME, A]), REPLICATED, 50, 30, Rules::default());
     assert_eq!(bench.run([Input::LogStart(Offset(20))]), []);

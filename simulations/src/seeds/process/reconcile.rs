@@ -21,7 +21,9 @@ impl Process {
     /// Opens, changes and removes replicas as the image says.
     pub(super) fn reconcile(&mut self, cx: &mut Cx<'_>) {
         let me = self.node();
-        if self.phase == super::Phase::CatchingUp && !cx.shared.breaks(Driver::OwnRegistrationComesFirst) {
+        // Also one that is told to leave meanwhile.
+        let behind = self.identity.is_some_and(|identity| self.image.index.0 < identity.broker_epoch.0);
+        if behind && !cx.shared.breaks(Driver::OwnRegistrationComesFirst) {
             return;
         }
         self.meet(cx);
@@ -230,12 +232,16 @@ impl Process {
         let alone = is_alone(state) && cx.machine.boot > 1 && replica.config.durability == Durability::Replicated;
         if cx.shared.truths.is_latest(at, epoch.0) && (alone || state.recovering) {
             cx.count(if alone { "a sole replica lost its power" } else { "elected uncleanly" });
-            cx.shared.truths.forgive(at, epoch.0, &replica.shadow, before.0);
+            let fsync = replica.config.durability == Durability::Fsync;
+            let sure = if fsync { log.flushed } else { log.end };
+            cx.shared.truths.forgive(at, epoch.0, &replica.shadow, before.0, sure.0);
         }
         cx.shared.truths.leads(at, Who { node: me.node, epoch: epoch.0 }, &replica.shadow);
         let after = leader.high_watermark();
         let who = Who { node: me.node, epoch: epoch.0 };
-        cx.shared.truths.commits(at, who, &replica.shadow, before.0, after.0);
+        // It need not have flushed all that it heard to be committed: what clients are told counts (invariant 6).
+        let known = cx.shared.truths.known(at, before.min(after).0);
+        cx.shared.truths.commits(at, who, &replica.shadow, known, after.0);
         replica.compared = after;
         replica.contact = now;
         replica.role = Role::Leader(Box::new(leader));
