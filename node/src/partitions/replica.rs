@@ -186,6 +186,10 @@ impl Replica {
             }
             self.step(inner, &mut writer, Input::Configured(safety(&config)));
         }
+        if before.role != Role::Follower && before.role != role_by(me, state) {
+            // Whoever is refused by what follows finds out here who leads now.
+            self.standing.store(Arc::new(Standing { role: Role::Follower, config: config.clone() }));
+        }
         self.step(inner, &mut writer, Input::Changed(state.clone()));
         if state.leader == Some(me) && writer.leader.is_none() {
             self.elect(inner, &mut writer, state, &config);
@@ -370,6 +374,11 @@ impl Replica {
     pub(super) fn folder(&self) -> Option<&Path> {
         (self.standing.load().config.storage_engine == StorageEngine::File).then_some(&*self.dir)
     }
+}
+
+/// The role of `me` by the metadata.
+fn role_by(me: NodeId, state: &PartitionState) -> Role {
+    if state.leader == Some(me) { Role::Leader(state.leader_epoch) } else { Role::Follower }
 }
 
 fn safety(config: &TopicConfig) -> replication::Config {
